@@ -1,0 +1,47 @@
+"""Reading what a data directory holds: from the store, or from the lake while somebody else has the store open.
+
+Guarantee: read-only, and no file outside the data directory can be read through the connection.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+import duckdb
+
+from connectors import lake
+from connectors.store import StoreError, StoreLockedError, check_version, connect
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """A connection, and where it reads: `store` (all that was flushed) or `lake` (as of the last publication)."""
+
+    connection: duckdb.DuckDBPyConnection
+    origin: str
+
+
+def open_reader(data: Path) -> Reading:
+    """Open `data` for reading. Raises StoreError where there is nothing to read, with what to do about it."""
+    path = data / "store.duckdb"
+    if not path.exists() and not (data / "lake").exists():
+        raise StoreError(f"there is no store in {data}; `tocsin demo` or `tocsin replay` makes one, --data names another")
+    try:
+        return Reading(_store(path), "store")
+    except StoreError as wrong:
+        if path.exists() and not isinstance(wrong, StoreLockedError):
+            raise
+        try:
+            return Reading(lake.connect(data), "lake")
+        except FileNotFoundError:
+            raise StoreError(f"{wrong}, and nothing has been published in {data / 'lake'} yet") from None
+
+
+def _store(path: Path) -> duckdb.DuckDBPyConnection:
+    con = connect(path, read_only=True)
+    try:
+        check_version(path, con)
+    except StoreError:
+        con.close()
+        raise
+    con.execute("SET enable_external_access = false")
+    return con

@@ -1,0 +1,87 @@
+"""The store's tables: their columns, and how rows of each are written.
+
+The same names and columns stand in `store.duckdb` and in the views of `analyst.duckdb`; `docs/store.md` says what they
+mean. A column's DuckDB type follows from the type it has in frames.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import polars as pl
+
+from operators.classify import CLAIMS
+from operators.events import DEAD_LETTERS, EVENTS, TIMESTAMP
+from operators.output import ALERTS, INCIDENT_TENANTS, INCIDENTS, TRANSITIONS
+
+STORE_VERSION = 1
+
+_TYPES = {
+    pl.String(): "VARCHAR",
+    pl.Int64(): "BIGINT",
+    pl.Float64(): "DOUBLE",
+    pl.Boolean(): "BOOLEAN",
+    TIMESTAMP: "TIMESTAMPTZ",
+}
+# Nearly every value is a different one: trying dictionaries on them took a third of the time of a bulk insert.
+_DISTINCT = frozenset({"id", "message", "attributes", "raw"})
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """One table. Rows with an equal `key` are the same row.
+
+    `upsert`: a row replaces the one with its key. Otherwise rows are appended; with a key, they may come a second time
+    (with equal values) after a resume, without one they lie at a position of the log and are dropped beyond it.
+    """
+
+    columns: Mapping[str, pl.DataType]
+    key: tuple[str, ...] = ()
+    upsert: bool = False
+
+    @property
+    def by_position(self) -> bool:
+        """True where a row belongs to one record of the log."""
+        return not self.key
+
+
+TABLES: dict[str, Table] = {
+    "events": Table(EVENTS),
+    "claims": Table({"partition": pl.String(), **CLAIMS}),
+    "dead_letters": Table(DEAD_LETTERS),
+    "incidents": Table(INCIDENTS, key=("id",), upsert=True),
+    "incident_tenants": Table(INCIDENT_TENANTS, key=("incident_id", "tenant"), upsert=True),
+    "transitions": Table(TRANSITIONS, key=("incident_id", "n")),
+    "alerts": Table(ALERTS, key=("id",)),
+    "rules": Table(
+        {"rule_id": pl.String(), "version": pl.String(), "definition": pl.String()},
+        key=("rule_id", "version"),
+        upsert=True,
+    ),
+}
+
+# What the store keeps for itself: how far it got, and what it is.
+BOOKKEEPING: dict[str, Table] = {
+    "positions": Table(
+        {"partition": pl.String(), "next_offset": pl.Int64(), "watermark": TIMESTAMP}, key=("partition",), upsert=True
+    ),
+    "meta": Table({"key": pl.String(), "value": pl.String()}, key=("key",), upsert=True),
+}
+
+
+def sql_type(dtype: pl.DataType) -> str:
+    """Return the DuckDB type of a frame's column."""
+    return _TYPES[dtype]
+
+
+def column_list(table: Table) -> str:
+    """Return the quoted column names, comma-separated (`offset` and `at` are words of SQL)."""
+    return ", ".join(f'"{name}"' for name in table.columns)
+
+
+def create_table(name: str, table: Table) -> str:
+    """Return the CREATE TABLE statement. No indexes: they slow a bulk insert, and columns are scanned fast."""
+    columns = (
+        f'"{column}" {sql_type(dtype)}' + (" USING COMPRESSION zstd" if column in _DISTINCT else "")
+        for column, dtype in table.columns.items()
+    )
+    return f'CREATE TABLE "{name}" ({", ".join(columns)})'

@@ -1,0 +1,92 @@
+"""The detect step: one shard of the keys a Bytewax key."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterable
+from dataclasses import dataclass
+from zlib import crc32
+
+import numpy as np
+import polars as pl
+from bytewax.operators import StatefulBatchLogic
+
+from operators.clock import NEVER
+from operators.matches import Matches
+from operators.output import Output
+from operators.shard import FOREVER, Shard
+
+# Matches a shard gathers before it settles: below this, time goes into overhead.
+SETTLE = 50_000
+
+
+@dataclass(frozen=True, slots=True)
+class ShardInput:
+    """A partition's news for one shard; every batch tells every shard its watermark."""
+
+    partition: str
+    watermark: int
+    last_at: int
+    ended: bool
+    matches: Matches | None
+
+
+def by_shard(matches: Matches, shards: int) -> dict[int, Matches]:
+    """Split matches by the hash of their key; the number of a key's shard depends on nothing else."""
+    if not len(matches):
+        return {}
+    if shards == 1:
+        return {0: matches}
+    parts = ["workspace", "policy", "group_key"]
+    keys = matches.frame.select(parts).unique(maintain_order=True)
+    rules = [policy.rule_id for policy in matches.policies]
+    numbers = [
+        crc32(f"{workspace}\0{rules[policy]}\0{group}".encode("utf-8", "surrogatepass")) % shards
+        for workspace, policy, group in keys.iter_rows()
+    ]
+    placed = keys.with_columns(pl.Series("shard", numbers, dtype=pl.Int32))
+    shard = matches.frame.select(parts).join(placed, on=parts, how="left", maintain_order="left")["shard"].to_numpy()
+    return {n: Matches(matches.frame.filter(pl.Series(shard == n)), matches.policies) for n in np.unique(shard).tolist()}
+
+
+class Detect(StatefulBatchLogic[ShardInput, Output, bytes]):
+    """Feeds a shard and says what it settled.
+
+    until: settle no further than this instant, µs. drain: let all timers run out at the end.
+    """
+
+    def __init__(self, partitions: Iterable[str], until: int | None, drain: bool, state: bytes | None) -> None:
+        self._until, self._drain = until, drain
+        if state is not None:
+            self._shard, self._left, self._last_at, self._done = pickle.loads(state)
+        else:
+            self._shard, self._left = Shard(partitions), set(partitions)
+            self._last_at, self._done = NEVER, False
+        self._next = SETTLE
+
+    def on_batch(self, values: list[ShardInput]) -> tuple[Iterable[Output], bool]:
+        """Take news; settle when there is enough of it, finish when every partition has ended."""
+        for value in values:
+            watermark = value.watermark if self._until is None else min(value.watermark, self._until)
+            self._shard.add(value.partition, watermark, value.matches)
+            self._last_at = max(self._last_at, value.last_at)
+            if value.ended:
+                self._left.discard(value.partition)
+        if not self._left and not self._done:
+            self._done = True
+            return [self._shard.finish(self._end())], StatefulBatchLogic.RETAIN
+        if self._shard.pending < self._next:
+            return [], StatefulBatchLogic.RETAIN
+        output = self._shard.settle()
+        # What is still pending waits for its watermark: no use in asking again before as much has come anew.
+        self._next = self._shard.pending + SETTLE
+        return [output], StatefulBatchLogic.RETAIN
+
+    def _end(self) -> int:
+        if self._until is not None:
+            return self._until
+        return FOREVER if self._drain else self._last_at
+
+    def snapshot(self) -> bytes:
+        """The shard, pickled at once: it goes on changing while Bytewax writes the snapshot."""
+        return pickle.dumps((self._shard, self._left, self._last_at, self._done), protocol=5)

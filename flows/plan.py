@@ -1,0 +1,58 @@
+"""What a replay is to do, as plain data: written beside its recovery state, so that every process and every resumed run
+does the same."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from operators.clock import DEFAULT_LATENESS
+from operators.events import DEFAULT_WORKSPACE
+
+PLAN_FILE = "plan.json"
+SHARDS = 4
+
+
+@dataclass(frozen=True, slots=True)
+class Input:
+    """A partition: its name, its file ("-" is standard input), the name of its format, its size (null: a stream)."""
+
+    name: str
+    path: str
+    format: str
+    size: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A replay. Times in µs since 1970, UTC; `wall` is the instant it began, against which futures are judged."""
+
+    inputs: tuple[Input, ...]
+    wall: int
+    rules: tuple[str, ...] = ()  # rule files; the built-in ones where there is none
+    workspace: str = DEFAULT_WORKSPACE
+    stream: str | None = None
+    mapping: dict[str, str] = field(default_factory=dict)
+    year: int | None = None
+    events: bool = True
+    lateness: int = DEFAULT_LATENESS
+    until: int | None = None
+    drain: bool = False
+    shards: int = SHARDS
+    workers: int = 1
+    epoch: float = 10.0  # seconds between snapshots
+    publish_every: float | None = 60.0  # seconds between publications of the lake; null for only at the end
+
+    def write(self, directory: Path) -> None:
+        """Keep it in a recovery directory."""
+        (directory / PLAN_FILE).write_text(json.dumps(asdict(self), indent=1))
+
+    @staticmethod
+    def read(directory: Path) -> Plan:
+        """The plan kept in a recovery directory. Raises FileNotFoundError."""
+        body: dict[str, Any] = json.loads((directory / PLAN_FILE).read_text())
+        body["inputs"] = tuple(Input(**item) for item in body["inputs"])
+        body["rules"] = tuple(body["rules"])
+        return Plan(**{f.name: body[f.name] for f in fields(Plan) if f.name in body})

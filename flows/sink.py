@@ -1,0 +1,161 @@
+"""The store as a Bytewax sink: whole batches gather into flushes, and a second thread writes them.
+
+Guarantee: exactly once. A flush is one transaction; a snapshot is taken only when everything before it is in the store;
+after a crash the store first drops what lies beyond the snapshot, and what comes again replaces its equal.
+"""
+
+from __future__ import annotations
+
+import pickle
+import time
+from collections.abc import Callable
+from concurrent.futures import Future, ThreadPoolExecutor
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+import polars as pl
+from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
+
+from connectors import lake
+from connectors.store import Position, Store
+from operators.clock import NEVER
+from operators.output import Output
+
+# Events in one transaction: four row groups of DuckDB, which go straight into the file.
+FLUSH_EVENTS = 4 * 122_880
+# Rows of incidents and their parts that may wait for the events.
+FLUSH_ROWS = 200_000
+
+
+@dataclass
+class Counts:
+    """What the summary says; part of the snapshot, so that a resumed run counts everything once."""
+
+    records: int = 0
+    events: int = 0
+    matches: int = 0
+    late: int = 0
+    duplicates: int = 0
+    dead_letters: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """A classified batch on its way to the store. `events` is None where events are not stored."""
+
+    partition: str
+    next_offset: int
+    watermark: int
+    events: pl.DataFrame | None
+    claims: pl.DataFrame
+    dead_letters: pl.DataFrame
+    counts: Counts
+
+
+@dataclass
+class _Pending:
+    """What the next flush holds."""
+
+    tables: dict[str, list[pl.DataFrame]] = field(default_factory=dict)
+    events: int = 0
+    rows: int = 0
+
+    def add(self, name: str, frame: pl.DataFrame) -> None:
+        """Put rows behind those of their table."""
+        if frame.height:
+            self.tables.setdefault(name, []).append(frame)
+            if name == "events":
+                self.events += frame.height
+            else:
+                self.rows += frame.height
+
+
+class StorePartition(StatefulSinkPartition[Stored | Output, bytes]):
+    """The one writer of a store. publish_every: seconds between publications of the lake, None for never."""
+
+    def __init__(self, data: Path, state: bytes | None, repeating: bool, publish_every: float | None) -> None:
+        self._data = data
+        self._store = Store.open(data / "store.duckdb")
+        self._positions: dict[str, Position] = {}
+        self._counts = Counts()
+        if state is not None:
+            self._positions, self._counts = pickle.loads(state)
+        if repeating:
+            self._store.resume({name: position.next_offset for name, position in self._positions.items()})
+        self._pending = _Pending()
+        self._writer = ThreadPoolExecutor(1, thread_name_prefix="store")
+        self._writing: Future[None] | None = None
+        self._publish_every = publish_every
+        self._published = time.monotonic()
+
+    def write_batch(self, items: list[Stored | Output]) -> None:
+        """Gather; flush what has become large."""
+        for item in items:
+            if isinstance(item, Output):
+                for name, frame in item.tables().items():
+                    self._pending.add(name, frame)
+            else:
+                self._take(item)
+        if self._pending.events >= FLUSH_EVENTS or self._pending.rows >= FLUSH_ROWS:
+            self._flush()
+
+    def snapshot(self) -> bytes:
+        """Everything so far is in the store: this is where a resumed run begins."""
+        self._flush()
+        self._wait()
+        if self._publish_every is not None and time.monotonic() - self._published >= self._publish_every:
+            self._writing = self._writer.submit(lake.publish, self._store, self._data)
+            self._published = time.monotonic()
+        return pickle.dumps((self._positions, self._counts), protocol=5)
+
+    def close(self) -> None:
+        """Write the rest and let go of the store."""
+        self._flush()
+        self._wait()
+        self._writer.shutdown()
+        self._store.close()
+
+    def _take(self, item: Stored) -> None:
+        if item.events is not None:
+            self._pending.add("events", item.events)
+        self._pending.add("claims", item.claims)
+        self._pending.add("dead_letters", item.dead_letters)
+        watermark = None if item.watermark == NEVER else item.watermark
+        before = self._positions.get(item.partition)
+        if watermark is None and before is not None:
+            watermark = before.watermark
+        self._positions[item.partition] = Position(item.next_offset, watermark)
+        for name, value in asdict(item.counts).items():
+            setattr(self._counts, name, getattr(self._counts, name) + value)
+
+    def _flush(self) -> None:
+        """Hand over what is pending; at most one flush is being written meanwhile."""
+        self._wait()
+        tables = {name: pl.concat(frames, rechunk=False) for name, frames in self._pending.tables.items()}
+        positions, meta = dict(self._positions), {f"count.{k}": str(v) for k, v in asdict(self._counts).items()}
+        self._pending = _Pending()
+        self._writing = self._writer.submit(self._store.flush, tables, positions, meta)
+
+    def _wait(self) -> None:
+        writing, self._writing = self._writing, None
+        if writing is not None:
+            writing.result()
+
+
+class StoreSink(FixedPartitionedSink[Stored | Output, bytes]):
+    """The store of a data directory; only the process it falls to opens it. repeating: records may come again."""
+
+    def __init__(self, data: Path, *, repeating: bool, publish_every: float | None) -> None:
+        self._data, self._repeating, self._publish_every = data, repeating, publish_every
+
+    def list_parts(self) -> list[str]:
+        """There is one."""
+        return [STORE]
+
+    def build_part(self, step_id: str, for_part: str, resume_state: bytes | None) -> StorePartition:
+        """Open it, where the snapshot left off."""
+        return StorePartition(self._data, resume_state, self._repeating, self._publish_every)
+
+
+STORE = "store"
+Route = Callable[[Stored | Output], tuple[str, Stored | Output]]

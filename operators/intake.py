@@ -1,0 +1,143 @@
+"""From decoded records to batches: the steps that follow a partition in its order (DESIGN S2 to S5, S13)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+import polars as pl
+
+from operators.clock import DEFAULT_LATENESS, NEVER, PartitionClock
+from operators.dedup import Deduplicator
+from operators.events import CONFIGURE, DEAD_LETTERS, TIMESTAMP
+from operators.settings import NO_SETTINGS, Settings
+
+REJECTS: dict[str, pl.DataType] = {"offset": pl.Int64(), "raw": pl.String(), "error": pl.String()}
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """What flows: the next records of a partition under one configuration.
+
+    watermark: µs, of the partition after the batch. frame: DECODED columns with `ingested_at`, `at` and `late`; events
+    and commands in offset order. settings: the workspaces that have some. dead_letters: DEAD_LETTERS.
+    next_offset: the position after the batch. duplicates: records dropped. last_at: the latest `at` so far, µs.
+    ended: nothing will follow.
+    """
+
+    partition: str
+    watermark: int
+    frame: pl.DataFrame
+    settings: Mapping[str, Settings]
+    dead_letters: pl.DataFrame
+    next_offset: int
+    duplicates: int = 0
+    last_at: int = NEVER
+    ended: bool = False
+
+
+@dataclass
+class Intake:
+    """The state of one partition on its way in. Picklable."""
+
+    partition: str
+    lateness: int = DEFAULT_LATENESS
+    next_offset: int = 0
+    last_at: int = NEVER
+    clock: PartitionClock = field(init=False)
+    dedup: Deduplicator = field(default_factory=Deduplicator)
+    settings: dict[str, Settings] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        self.clock = PartitionClock(self.lateness)
+
+    def take(self, frame: pl.DataFrame, rejects: pl.DataFrame, records: int, wall: int | None = None) -> list[Batch]:
+        """Take the next records. frame: DECODED; rejects: REJECTS; offsets count from 0 in both; wall: now in µs."""
+        shift = pl.col("offset") + self.next_offset
+        frame, rejects = frame.with_columns(shift), rejects.with_columns(shift)
+        self.next_offset += records
+        before = self.clock.high
+        stamped = self.clock.stamp(frame, wall)
+        refused = _with_raw(stamped.rejects, frame)
+        return self._batches(stamped.frame, pl.concat([rejects, refused]), before, ended=False)
+
+    def finish(self) -> list[Batch]:
+        """The end of the input: what was held back, and the last word."""
+        before = self.clock.high
+        stamped = self.clock.finish()
+        return self._batches(stamped.frame, pl.DataFrame(schema=REJECTS), before, ended=True)
+
+    def _batches(self, frame: pl.DataFrame, rejects: pl.DataFrame, before: int, *, ended: bool) -> list[Batch]:
+        times = frame.select("offset", "ingested_at") if rejects.height and frame.height else None
+        dropped = self.dedup.dropped
+        if frame.height:
+            self.last_at = max(self.last_at, int(frame["at"].to_physical().max()))  # type: ignore[arg-type]
+            frame = self.dedup.filter(frame)
+        letters = [_dead_letters(self.partition, rejects, times, before)] if rejects.height else []
+        parts: list[tuple[pl.DataFrame, Mapping[str, Settings]]] = []
+        for part, change in _cut(frame):
+            parts.append((part, dict(self.settings)))
+            if change is not None and (bad := self._configure(change)) is not None:
+                letters.append(_dead_letters(self.partition, bad, frame.select("offset", "ingested_at"), before))
+        dead = pl.concat(letters) if letters else pl.DataFrame(schema=DEAD_LETTERS)
+        final = len(parts) - 1
+        return [
+            Batch(
+                partition=self.partition,
+                # Only with the last of its parts has the partition come this far.
+                watermark=self.clock.watermark if n == final else NEVER,
+                frame=part,
+                settings=settings,
+                dead_letters=dead if n == final else dead.clear(),
+                next_offset=self.next_offset,
+                duplicates=self.dedup.dropped - dropped if n == final else 0,
+                last_at=self.last_at,
+                ended=ended and n == final,
+            )
+            for n, (part, settings) in enumerate(parts)
+        ]
+
+    def _configure(self, change: pl.DataFrame) -> pl.DataFrame | None:
+        """Follow one `configure` record; where it makes no sense, the reject."""
+        workspace, body = change["workspace"][0], change["attributes"][0]
+        try:
+            newer = Settings.parse(body or "{}")
+        except ValueError as error:
+            return change.select("offset", raw=pl.lit(body, pl.String), error=pl.lit(str(error)))
+        self.settings[workspace] = self.settings.get(workspace, NO_SETTINGS).merge(newer)
+        return None
+
+
+def _cut(frame: pl.DataFrame) -> list[tuple[pl.DataFrame, pl.DataFrame | None]]:
+    """The frame in parts, each with the `configure` record that follows it."""
+    if not frame.height or frame["record"].null_count() == frame.height:
+        return [(frame, None)]
+    changes = np.flatnonzero((frame["record"] == CONFIGURE).fill_null(False).to_numpy()).tolist()
+    parts: list[tuple[pl.DataFrame, pl.DataFrame | None]] = []
+    start = 0
+    for n in changes:
+        parts.append((frame[start:n], frame[n : n + 1]))
+        start = n + 1
+    return [*parts, (frame[start:], None)]
+
+
+def _with_raw(refused: pl.DataFrame, frame: pl.DataFrame) -> pl.DataFrame:
+    """Rejects of the clock with the record as it was read."""
+    if not refused.height:
+        return pl.DataFrame(schema=REJECTS)
+    said = ["time", "workspace", "source", "type", "code", "tenant", "attributes"]
+    raw = pl.struct(said).struct.json_encode().alias("raw")
+    return refused.join(frame.select("offset", raw), on="offset", how="left").select(REJECTS.keys())
+
+
+def _dead_letters(partition: str, rejects: pl.DataFrame, times: pl.DataFrame | None, before: int) -> pl.DataFrame:
+    """Rejects with the partition's clock at their position: the ingest time of the last good record before them."""
+    at = pl.lit(None if before == NEVER else before, pl.Int64).cast(TIMESTAMP)
+    rows = rejects.sort("offset").with_columns(at.alias("start"))
+    if times is not None:
+        rows = rows.join_asof(times.sort("offset"), on="offset", strategy="backward")
+        rows = rows.with_columns(at=pl.coalesce("ingested_at", "start"))
+    else:
+        rows = rows.with_columns(at=pl.col("start"))
+    return rows.with_columns(partition=pl.lit(partition)).select(DEAD_LETTERS.keys())

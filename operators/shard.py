@@ -1,0 +1,187 @@
+"""A shard of the keys: settled state, pending matches and the watermarks that part them (DESIGN S11).
+
+Matches wait until every partition's watermark has passed them; then they are final. What the matches still waiting
+would make of the state is computed on a copy.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import numpy as np
+import polars as pl
+
+from operators.clock import NEVER
+from operators.identity import incident_id
+from operators.keys import CLOSED, OPEN, Keys, Name
+from operators.lifecycle import ROWS, State, advance
+from operators.matches import MATCHES, Matches
+from operators.output import Emission, Output
+from operators.tenants import Tenants
+from operators.windows import Positions
+
+FOREVER = 2**62  # an instant by which every timer has run out
+
+_PENDING: dict[str, pl.DataType] = {**MATCHES, "policy": pl.Int64(), "partition": pl.Int64()}
+
+
+class Shard:
+    """Turns matches into incidents. Picklable.
+
+    partitions: those whose watermarks must have passed before anything settles; others join when they are met.
+    """
+
+    def __init__(self, partitions: Iterable[str] = ()) -> None:
+        self._watermarks: dict[str, int] = dict.fromkeys(partitions, NEVER)
+        self._numbers: dict[str, int] = {name: n for n, name in enumerate(self._watermarks)}
+        self._state = State()
+        self._pending: list[pl.DataFrame] = []
+        self._provisional: dict[Name, list[tuple[int, str]]] = {}  # opened at, id: what was announced and not settled
+        self._settled = NEVER
+
+    @property
+    def live_keys(self) -> int:
+        """Keys that hold any state."""
+        return len(self._state.keys)
+
+    @property
+    def pending(self) -> int:
+        """Matches that wait for their watermark."""
+        return sum(frame.height for frame in self._pending)
+
+    @property
+    def watermark(self) -> int:
+        """The lowest watermark of all partitions, µs; NEVER while one is unknown."""
+        return min(self._watermarks.values(), default=NEVER)
+
+    def add(self, partition: str, watermark: int, matches: Matches | None = None) -> None:
+        """Take a partition's next matches (in offset order) and its watermark after them, µs."""
+        number = self._numbers.setdefault(partition, len(self._numbers))
+        self._watermarks[partition] = max(watermark, self._watermarks.get(partition, NEVER))
+        if matches is not None and len(matches):
+            policy = self._state.policies.numbers(matches.policies)[matches.frame["policy"].to_numpy()]
+            columns = pl.Series("policy", policy), pl.lit(number, pl.Int64).alias("partition")
+            self._pending.append(matches.frame.with_columns(*columns).select(_PENDING.keys()))
+
+    def settle(self) -> Output:
+        """Make final what no late record can reach: matches before the lowest watermark, timers up to it."""
+        until = self.watermark
+        if until == NEVER or until <= self._settled:
+            return self._nothing()
+        # Strictly before: another partition may still deliver a match at this very instant that sorts before ours.
+        return self._advance(self._take(until - 1), until)
+
+    def finish(self, until: int) -> Output:
+        """End of input (S14): apply the matches with `at` up to and including `until`, µs, and the timers due by it."""
+        return self._advance(self._take(until), until)
+
+    def provisional(self, until: int) -> Output:
+        """What the pending matches with `at` ≤ `until`, and the timers due by then, would make of their keys."""
+        rows = self._joined().filter(pl.col("at") <= until)
+        copy = self._copy_of(self._names(rows), until)
+        emission = Emission(copy.policies)
+        earlier = self._provisional
+        namer = _Namer(earlier)
+        advance(copy, self._rows(rows, copy.keys), until, emission, name=namer)
+        self._provisional = namer.given
+        replaced = tuple(identity for ids in earlier.values() for _, identity in ids)
+        return emission.output(settled=False, replaces=replaced)
+
+    def _advance(self, matches: pl.DataFrame, until: int) -> Output:
+        self._settled = max(self._settled, until)
+        emission = Emission(self._state.policies)
+        name = _Namer(self._provisional) if self._provisional else incident_id
+        advance(self._state, self._rows(matches, self._state.keys), until, emission, name=name)
+        return emission.output(settled=True)
+
+    def _nothing(self) -> Output:
+        return Emission(self._state.policies).output(settled=True)
+
+    def _joined(self) -> pl.DataFrame:
+        if not self._pending:
+            return pl.DataFrame(schema=_PENDING)
+        if len(self._pending) > 1:
+            self._pending = [pl.concat(self._pending)]
+        return self._pending[0]
+
+    def _take(self, last: int) -> pl.DataFrame:
+        """Remove and return the pending matches with `at` up to `last`."""
+        pending = self._joined()
+        due = pending["at"] <= last
+        rest = pending.filter(~due)
+        self._pending = [rest] if rest.height else []
+        return pending.filter(due)
+
+    def _names(self, matches: pl.DataFrame) -> list[Name]:
+        rules = [policy.rule_id for policy in self._state.policies.items]
+        keys = matches.select("workspace", "policy", "group_key").unique(maintain_order=True)
+        return [(workspace, rules[policy], group) for workspace, policy, group in keys.iter_rows()]
+
+    def _rows(self, matches: pl.DataFrame, keys: Keys) -> pl.DataFrame:
+        """The matches with the slots of their keys, in the order of S6 within each."""
+        if not matches.height:
+            return pl.DataFrame(schema=ROWS)
+        parts = ["workspace", "policy", "group_key"]
+        found = matches.select(parts).unique(maintain_order=True)
+        slots = [keys.slot(name) for name in self._names(found)]
+        found = found.with_columns(pl.Series("slot", slots, dtype=pl.Int64))
+        rows = matches.join(found, on=parts, how="left", maintain_order="left")
+        return rows[self._order(rows)].select(ROWS.keys())
+
+    def _order(self, rows: pl.DataFrame) -> Positions:
+        """S6 within slots: at, then the partition's name, then offset."""
+        slot, at = rows["slot"].to_numpy(), rows["at"].to_numpy()
+        if len(self._numbers) == 1:
+            return np.lexsort((at, slot))  # stable: a partition's rows are in offset order
+        names = sorted(self._numbers)
+        rank = np.zeros(len(names), np.int64)
+        rank[[self._numbers[name] for name in names]] = np.arange(len(names))
+        return np.lexsort((rows["offset"].to_numpy(), rank[rows["partition"].to_numpy()], at, slot))
+
+    def _copy_of(self, names: list[Name], until: int) -> State:
+        """A state with only these keys and those with a deadline up to `until`."""
+        mine = self._state
+        row = mine.keys.rows
+        deadline = np.where(row["status"] == OPEN, row["recover"], row["close"])
+        due = np.flatnonzero(row["active"] & (row["status"] != CLOSED) & (deadline <= until))
+        wanted = dict.fromkeys([*names, *(mine.keys.name(slot) for slot in due.tolist())])
+        copy = State(policies=mine.policies)
+        old: list[int] = []
+        new: list[int] = []
+        for name in wanted:
+            slot = mine.keys.find(name)
+            if slot is not None:
+                old.append(slot)
+                new.append(copy.keys.slot(name))
+                copy.keys.incidents[new[-1]] = mine.keys.incidents[slot]
+                copy.keys.sources[new[-1]] = mine.keys.sources[slot]
+        copy.keys.rows[new] = row[old]
+        moved = pl.DataFrame({"slot": old, "new": new}, schema={"slot": pl.Int64(), "new": pl.Int64()})
+        copy.tenants = Tenants(_moved(mine.tenants.rows, moved))
+        copy.retained = _moved(mine.retained, moved)
+        return copy
+
+
+def _moved(rows: pl.DataFrame, slots: pl.DataFrame) -> pl.DataFrame:
+    """The rows of some slots under their new numbers, in order."""
+    kept = rows.join(slots, on="slot", how="inner", maintain_order="left")
+    return kept.with_columns(pl.col("new").alias("slot")).select(rows.columns)
+
+
+class _Namer:
+    """Names incidents, keeping the ids already announced (S12): callers and alerts know them."""
+
+    def __init__(self, announced: dict[Name, list[tuple[int, str]]]) -> None:
+        self._left = {name: list(ids) for name, ids in announced.items()}
+        self.given: dict[Name, list[tuple[int, str]]] = {}
+
+    def __call__(self, workspace: str, rule_id: str, group_key: str, opened_at: int) -> str:
+        name = (workspace, rule_id, group_key)
+        left = self._left.get(name, [])
+        # The one announced at this instant, else the earliest: a late event has moved it.
+        chosen = next((pair for pair in left if pair[0] == opened_at), left[0] if left else None)
+        if chosen is not None:
+            left.remove(chosen)
+        identity = chosen[1] if chosen else incident_id(*name, opened_at)
+        self.given.setdefault(name, []).append((opened_at, identity))
+        return identity

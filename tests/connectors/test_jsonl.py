@@ -1,0 +1,161 @@
+"""JSON Lines: however lines come, grouped, mixed, broken or split, each means what record.py says it means."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+
+import orjson
+import polars as pl
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from polars.testing import assert_frame_equal
+
+from connectors.formats import jsonl
+from connectors.formats.jsonl import decode, decode_line
+from connectors.formats.record import Reject, frame_of, rejects_of
+from connectors.formats.types import Decoded, DecodeOptions
+from operators.events import DECODED
+
+
+@pytest.fixture(autouse=True, scope="module")
+def _groups_of_any_size() -> Iterator[None]:
+    """Small groups, too, take the fast way here."""
+    usual, jsonl.WORTHWHILE = jsonl.WORTHWHILE, 2
+    yield
+    jsonl.WORTHWHILE = usual
+
+
+TIME = "2026-01-31T08:30:00.25Z"
+PLAIN = {"time": TIME, "source": "billing", "type": "payment_failed"}
+
+
+def one_by_one(chunk: bytes, options: DecodeOptions) -> Decoded:
+    """The definition: every line on its own."""
+    lines = chunk.split(b"\n")
+    if not lines[-1]:
+        lines.pop()
+    good, bad = [], []
+    for offset, line in enumerate(lines):
+        try:
+            row = decode_line(line, options)
+        except Reject as error:
+            bad.append((offset, line, str(error)))
+        else:
+            if row is not None:
+                good.append((offset, row))
+    frame = frame_of([offset for offset, _ in good], [row for _, row in good])
+    rejects = rejects_of([b[0] for b in bad], [b[1] for b in bad], [b[2] for b in bad])
+    return Decoded(frame, rejects, len(lines))
+
+
+def check(chunk: bytes, options: DecodeOptions) -> Decoded:
+    found, expected = decode(chunk, options), one_by_one(chunk, options)
+    assert_frame_equal(found.frame, expected.frame, check_exact=True)
+    assert_frame_equal(found.rejects, expected.rejects)
+    assert found.records == expected.records
+    return found
+
+
+def lines_of(*records: object) -> bytes:
+    return b"".join(orjson.dumps(record) + b"\n" for record in records)
+
+
+TEXTS = st.one_of(
+    st.sampled_from(["", "a", "503", "1.50", "null", "{}", 'a "b" \\ c', "\u00fc\U0001f600", "\x00\x1f\x7f", "event", ":"]),
+    st.text(max_size=30),
+)
+TIME_TEXTS = st.sampled_from(
+    [TIME, "2026-01-31 08:30:00", "2026-01-31T08:30:00+02:00", "2026-02-30T00:00:00Z", "infinity", "", "2026-01-31"]
+)
+SCALARS = st.one_of(
+    st.none(), st.booleans(), TEXTS, st.integers(-(2**70), 2**70), st.floats(allow_nan=False, allow_infinity=False)
+)
+VALUES = st.recursive(
+    SCALARS, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXTS, inner, max_size=3), max_leaves=6
+)
+FREE = st.sampled_from([*DECODED, "zz", "host", "\u00e9", "a:b", ""])
+ALIASES = st.sampled_from(["integrationKey", "eventType", "errorCode", "tenantId", "rawPayload"])
+OBJECTS = st.dictionaries(TEXTS | st.just("zz"), VALUES, max_size=3)
+USUAL: dict[str, st.SearchStrategy[object]] = {
+    "time": st.sampled_from([TIME, "2026-01-31 08:30:00", "2026-01-31T08:30:00.123456789+02:00"]),
+    "ingested_at": st.sampled_from([TIME, "", None]),
+    "severity": st.sampled_from(["high", "ERROR", " warn ", "odd", ""]),
+    "value": st.floats(-1e9, 1e9) | st.integers(0, 9),
+    "record": st.sampled_from(["event", "event", "", None, "resolve", "odd"]),
+    "attributes": OBJECTS,
+    "rawPayload": OBJECTS,
+    **dict.fromkeys(("source", "type", "integrationKey", "eventType"), st.sampled_from(["a", "b", "\u00fc", 503])),
+}
+
+
+@st.composite
+def producers(draw: st.DrawFn) -> bytes:
+    """Many lines of one producer: the same names in the same order and style, other values; often something odd."""
+    names = {"time", "source", "type", *draw(st.lists(FREE, max_size=6))}
+    if draw(st.booleans()):
+        names |= {draw(ALIASES)}
+    if draw(st.booleans()):
+        names = {{"source": "integrationKey", "type": "eventType"}.get(name, name) for name in names}
+    fields = {name: USUAL.get(name, TEXTS) for name in draw(st.permutations(sorted(names)))}
+    fields |= {name: VALUES for name in draw(st.lists(FREE, max_size=2)) if name in fields}
+    if draw(st.integers(0, 4)) == 0:
+        fields["time"] = TIME_TEXTS
+    rows = draw(st.lists(st.fixed_dictionaries(fields), min_size=1, max_size=4))
+    separators = draw(st.sampled_from([(",", ":"), (", ", ": "), (" ,\t", " : ")]))
+    ascii_only = draw(st.booleans())
+    tail = draw(st.sampled_from(["\n", "\r\n", " \n"]))
+    texts = [json.dumps(row, separators=separators, ensure_ascii=ascii_only) + tail for row in rows]
+    return "".join(texts).encode(errors="surrogatepass") * draw(st.sampled_from([1, 3]))
+
+
+SPOILED = st.sampled_from(
+    [
+        b"\n",
+        b"  \r\n",
+        b"{\n",
+        b"[1,2]\n",
+        b"null\n",
+        b'"text"\n',
+        b'{"source":"a"} {"source":"b"}\n',
+        b'{"time":"2026-01-31T08:30:00Z","source":"a\xff","type":"t"}\n',
+        b'{"time":"2026-01-31T08:30:00Z","source":"\\ud800","type":"t"}\n',
+        b'{"time":"2026-01-31T08:30:00Z","source":"\\u00e9\\n","type":"t"}\n',
+        b'{"time":"2026-01-31T08:30:00Z","source":"a","type":"t","source":"b"}\n',
+        b'{"time":"2026-01-31T08:30:00Z","source":"a","type":"t","value":1e400}\n',
+        b'{"time":"2026-01-31T08:30:00Z","source":"a","type":"t","value":01}\n',
+        b'\xef\xbb\xbf{"time":"2026-01-31T08:30:00Z","source":"a","type":"t"}\n',
+    ]
+)
+MAPPINGS = st.sampled_from(
+    [
+        {},
+        {},
+        {"source": "$.host"},
+        {"code": "$.zz", "stream": "log"},
+        {"source": '$."a:b"', "value": "$.value", "severity": "error"},
+        {"tenant": "$.attributes.zz", "place": "$.zz[0]", "type": "literal"},
+        {"attributes": "$.zz", "message": "$"},
+    ]
+)
+COLUMNS = st.sampled_from([frozenset(DECODED), frozenset(DECODED) - {"attributes", "message", "severity", "value"}])
+OPTIONS = st.builds(DecodeOptions, columns=COLUMNS, mapping=MAPPINGS)
+
+
+@settings(max_examples=150, deadline=None)
+@given(st.lists(producers(), min_size=1, max_size=3), st.lists(SPOILED, max_size=4), OPTIONS, st.data())
+def test_fast_is_exact(parts: list[bytes], spoiled: list[bytes], options: DecodeOptions, data: st.DataObject) -> None:
+    """A faster way that differed would make a replay differ from what was detected live."""
+    lines = b"".join(parts).splitlines(keepends=True)
+    for line in spoiled:
+        lines.insert(data.draw(st.integers(0, len(lines))), line)
+    if data.draw(st.booleans()):
+        lines = data.draw(st.randoms(use_true_random=False)).sample(lines, len(lines))
+    chunk = b"".join(lines)
+    whole = check(chunk, options)
+    cut = data.draw(st.integers(0, len(lines)))
+    first, second = decode(b"".join(lines[:cut]), options), decode(b"".join(lines[cut:]), options)
+    shifted = second.frame.with_columns(pl.col("offset") + first.records)
+    assert_frame_equal(pl.concat([first.frame, shifted]), whole.frame)
+    assert first.records + second.records == whole.records
