@@ -53,7 +53,7 @@ def pieces(read: Read, cut: Cut = last_newline, largest: int = LARGEST) -> Itera
         line = len(held) + newline if newline >= 0 else len(held) + len(block)  # of the first line, unless held has it
         if line > MAX_LINE and b"\n" not in held:
             raw = (held + block[:RAW_LIMIT])[:RAW_LIMIT]
-            skipped, block, broken = _skip_line(read, len(held), block, newline, broken)
+            skipped, block, broken = _skip_line(read, size, len(held), block, newline, broken)
             held = b""
             yield Piece(raw, skipped, f"the line is longer than {MAX_LINE >> 20} MiB ({skipped:,} bytes)")
         whole, held = _cut(held, block, cut)
@@ -96,15 +96,15 @@ def _gather(read: Read, size: int) -> tuple[bytes, str]:
     return blocks[0] if len(blocks) == 1 else b"".join(blocks), ""
 
 
-def _skip_line(read: Read, held: int, block: bytes, newline: int, broken: str) -> tuple[int, bytes, str]:
+def _skip_line(read: Read, step: int, held: int, block: bytes, newline: int, broken: str) -> tuple[int, bytes, str]:
     """Read on to the end of a line that is too long, keeping none of it: its size, what follows, why it broke off.
 
-    `held`: bytes of the line before `block`; `newline`: where it ends in `block`, -1 if it does not.
+    `step`: bytes to read at a time; `held`: bytes of the line before `block`; `newline`: where in `block` it ends, or -1.
     """
     size = held
     while newline < 0 and block and not broken:
         size += len(block)
-        block, broken = _gather(read, 1 << 20)
+        block, broken = _gather(read, step)
         newline = block.find(b"\n")
     if newline < 0:
         return size + len(block), b"", broken

@@ -69,7 +69,8 @@ def publish(store: Store, data: Path) -> Manifest:
     try:
         con.execute("BEGIN")  # one snapshot: rows and positions fit together
         positions = dict(con.execute("SELECT partition, next_offset FROM positions").fetchall())
-        _stage(con, staging, number, last.positions or {})
+        published = last.positions or {}
+        _stage(con, staging, number, published)
         con.execute("COMMIT")
     finally:
         con.close()
@@ -82,19 +83,25 @@ def publish(store: Store, data: Path) -> Manifest:
     digest = hashlib.blake2b("\n".join(views).encode(), digest_size=8).hexdigest()
     if digest != last.views or not (data / "analyst.duckdb").exists():
         _write_views(data, views)
-    manifest = Manifest(number, positions, digest)
+    # A store that resumed may be behind what was published; the rows come again as they were.
+    reached = {name: max(offset, published.get(name, 0)) for name, offset in positions.items()}
+    manifest = Manifest(number, published | reached, digest)
     manifest.write(lake)
     return manifest
 
 
-def connect(data: Path) -> duckdb.DuckDBPyConnection:
-    """Return a connection that sees the lake's tables and no other file. Raises FileNotFoundError without a lake."""
+def connect(data: Path, *, writes_files: bool = False) -> duckdb.DuckDBPyConnection:
+    """Return a connection that sees the lake's tables. Raises FileNotFoundError where nothing was published.
+
+    Unless it `writes_files` (exports) it touches no file outside the lake.
+    """
     if not (data / "lake" / "manifest.json").exists():
         raise FileNotFoundError(f"nothing has been published in {data / 'lake'}")
     con = duckdb.connect()
     con.execute("SET TimeZone = 'UTC'")
-    con.execute(f"SET allowed_directories = [{literal(str((data / 'lake').resolve()) + '/')}]")
-    con.execute("SET enable_external_access = false")
+    if not writes_files:
+        con.execute(f"SET allowed_directories = [{literal(str((data / 'lake').resolve()) + '/')}]")
+        con.execute("SET enable_external_access = false")
     for statement in view_statements(data):
         con.execute(statement)
     return con
@@ -129,14 +136,16 @@ def _nothing(table: Table) -> str:
 
 def _stage(con: duckdb.DuckDBPyConnection, staging: Path, number: int, published: dict[str, int]) -> None:
     """Write this publication's files into `staging`, laid out as in the lake."""
-    frame = pl.DataFrame(list(published.items()), schema={"partition": pl.String, "next_offset": pl.Int64}, orient="row")
+    schema = {"partition": pl.String(), "next_offset": pl.Int64()}
+    frame = pl.DataFrame(list(published.items()), schema=schema, orient="row")
     con.register("published", frame)
     for name, table in TABLES.items():
         folder = staging / name
         columns = column_list(table)
         if name not in _GROWING:
             folder.mkdir()
-            con.execute(f'COPY (SELECT {columns} FROM "{name}") TO {literal(str(folder / "data.parquet"))} ({_PARQUET})')
+            target = literal(str(folder / "data.parquet"))
+            con.execute(f'COPY (SELECT {columns} FROM "{name}") TO {target} ({_PARQUET})')
             continue
         new = (
             f'FROM "{name}" t WHERE "offset" >= '
@@ -144,7 +153,7 @@ def _stage(con: duckdb.DuckDBPyConnection, staging: Path, number: int, published
         )
         if "at" in table.columns:
             _stage_by_day(con, folder, f"part-{number:06d}.parquet", columns, new)
-        elif con.execute(f"SELECT 1 {new} LIMIT 1").fetchone():
+        elif con.execute(f"SELECT 1 {new} LIMIT 1").fetchall():
             folder.mkdir()
             target = literal(str(folder / f"part-{number:06d}.parquet"))
             con.execute(f"COPY (SELECT {columns} {new}) TO {target} ({_PARQUET})")

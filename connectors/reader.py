@@ -20,28 +20,32 @@ class Reading:
     origin: str
 
 
-def open_reader(data: Path) -> Reading:
-    """Open `data` for reading. Raises StoreError where there is nothing to read, with what to do about it."""
+def open_reader(data: Path, *, writes_files: bool = False) -> Reading:
+    """Open `data` for reading. Raises StoreError where there is nothing to read, with what to do about it.
+
+    writes_files: for exports, which never run a person's own SQL; without it the connection touches no other file.
+    """
     path = data / "store.duckdb"
     if not path.exists() and not (data / "lake").exists():
-        raise StoreError(f"there is no store in {data}; `tocsin demo` or `tocsin replay` makes one, --data names another")
+        raise StoreError(f"there is no store in {data}; `tocsin replay` or `tocsin demo` makes one")
     try:
-        return Reading(_store(path), "store")
+        return Reading(_store(path, writes_files), "store")
     except StoreError as wrong:
         if path.exists() and not isinstance(wrong, StoreLockedError):
             raise
         try:
-            return Reading(lake.connect(data), "lake")
+            return Reading(lake.connect(data, writes_files=writes_files), "lake")
         except FileNotFoundError:
             raise StoreError(f"{wrong}, and nothing has been published in {data / 'lake'} yet") from None
 
 
-def _store(path: Path) -> duckdb.DuckDBPyConnection:
+def _store(path: Path, writes_files: bool) -> duckdb.DuckDBPyConnection:
     con = connect(path, read_only=True)
     try:
         check_version(path, con)
     except StoreError:
         con.close()
         raise
-    con.execute("SET enable_external_access = false")
+    if not writes_files:
+        con.execute("SET enable_external_access = false")
     return con

@@ -11,7 +11,7 @@ open for writing no other process can open it: they read the lake (`connectors.l
 import json
 import os
 from collections.abc import Collection, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -69,11 +69,10 @@ class Store:
             "shards": str(shards),
             "settings": json.dumps(dict(settings or {}), sort_keys=True),
         }
-        with cls(fresh, duckdb.connect(str(fresh))) as store:
-            with store._transaction():
-                for name, table in _ALL.items():
-                    store._con.execute(create_table(name, table))
-                store._write("meta", _meta_frame(first))
+        with cls(fresh, duckdb.connect(str(fresh))) as store, store._transaction():
+            for name, table in _ALL.items():
+                store._con.execute(create_table(name, table))
+            store._write("meta", _meta_frame(first))
         os.replace(fresh, path)
         return cls.open(path)
 
@@ -232,10 +231,8 @@ class Store:
             raise
 
     def _rollback(self) -> None:
-        try:
+        with suppress(duckdb.Error):  # a failed COMMIT has ended the transaction already
             self._con.execute("ROLLBACK")
-        except duckdb.Error:
-            pass  # a failed COMMIT has ended the transaction already
 
 
 def connect(path: Path, read_only: bool) -> duckdb.DuckDBPyConnection:
@@ -256,14 +253,14 @@ def connect(path: Path, read_only: bool) -> duckdb.DuckDBPyConnection:
 def check_version(path: Path, connection: duckdb.DuckDBPyConnection) -> None:
     """Raise StoreError where the file is no store, or one that a newer version wrote."""
     try:
-        row = connection.execute("SELECT value FROM meta WHERE key = 'store_version'").fetchone()
+        rows = connection.execute("SELECT value FROM meta WHERE key = 'store_version'").fetchall()
     except duckdb.CatalogException:
-        row = None
-    if row is None:
+        rows = []
+    if not rows:
         raise StoreError(f"{path} is a DuckDB file, but no Tocsin store")
-    if int(row[0]) > STORE_VERSION:
+    if int(rows[0][0]) > STORE_VERSION:
         raise StoreError(
-            f"{path} was written by a newer version of Tocsin (store version {row[0]}, this one reads up to "
+            f"{path} was written by a newer version of Tocsin (store version {rows[0][0]}, this one reads up to "
             f"{STORE_VERSION}); use that version, or replay into another directory"
         )
 

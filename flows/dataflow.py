@@ -34,7 +34,7 @@ _NEEDED = {"offset", "time", "ingested_at", "id", "workspace", "source", "record
 
 def rules_of(plan: Plan) -> tuple[Rule, ...]:
     """The rules of a plan. Raises RuleError."""
-    return rulefiles.load(plan.rules) if plan.rules else rulefiles.builtin()
+    return rulefiles.load(plan.rules, with_builtin=plan.builtin)
 
 
 def build(plan: Plan, data: Path, board: Board, stop: Flag, *, resumed: bool) -> Dataflow:

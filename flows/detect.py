@@ -58,23 +58,25 @@ class Detect(StatefulBatchLogic[ShardInput, Output, bytes]):
     def __init__(self, partitions: Iterable[str], until: int | None, drain: bool, state: bytes | None) -> None:
         self._until, self._drain = until, drain
         if state is not None:
-            self._shard, self._left, self._last_at, self._done = pickle.loads(state)
+            self._shard, self._left, self._end, self._done = pickle.loads(state)
         else:
             self._shard, self._left = Shard(partitions), set(partitions)
-            self._last_at, self._done = NEVER, False
+            self._end, self._done = NEVER, False
         self._next = SETTLE
 
     def on_batch(self, values: list[ShardInput]) -> tuple[Iterable[Output], bool]:
         """Take news; settle when there is enough of it, finish when every partition has ended."""
         for value in values:
             watermark = value.watermark if self._until is None else min(value.watermark, self._until)
-            self._shard.add(value.partition, watermark, value.matches)
-            self._last_at = max(self._last_at, value.last_at)
+            # A partition that has ended holds nobody back.
+            self._shard.add(value.partition, FOREVER if value.ended else watermark, value.matches)
+            # A watermark may be beyond the last `at` (accepted long after it happened): timers up to it have fired.
+            self._end = max(self._end, value.last_at, value.watermark)
             if value.ended:
                 self._left.discard(value.partition)
         if not self._left and not self._done:
             self._done = True
-            return [self._shard.finish(self._end())], StatefulBatchLogic.RETAIN
+            return [self._shard.finish(self._finally())], StatefulBatchLogic.RETAIN
         if self._shard.pending < self._next:
             return [], StatefulBatchLogic.RETAIN
         output = self._shard.settle()
@@ -82,11 +84,11 @@ class Detect(StatefulBatchLogic[ShardInput, Output, bytes]):
         self._next = self._shard.pending + SETTLE
         return [output], StatefulBatchLogic.RETAIN
 
-    def _end(self) -> int:
+    def _finally(self) -> int:
         if self._until is not None:
             return self._until
-        return FOREVER if self._drain else self._last_at
+        return FOREVER if self._drain else self._end
 
     def snapshot(self) -> bytes:
         """The shard, pickled at once: it goes on changing while Bytewax writes the snapshot."""
-        return pickle.dumps((self._shard, self._left, self._last_at, self._done), protocol=5)
+        return pickle.dumps((self._shard, self._left, self._end, self._done), protocol=5)

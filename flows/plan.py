@@ -31,7 +31,8 @@ class Plan:
 
     inputs: tuple[Input, ...]
     wall: int
-    rules: tuple[str, ...] = ()  # rule files; the built-in ones where there is none
+    rules: tuple[str, ...] = ()  # rule files
+    builtin: bool = True  # with the built-in rules
     workspace: str = DEFAULT_WORKSPACE
     stream: str | None = None
     mapping: dict[str, str] = field(default_factory=dict)

@@ -87,13 +87,13 @@ def find(events: Events, span_start: Positions, span_at: Positions, restricted: 
         while cursor < b:
             if cursor > a or events.active[k]:
                 here = int(events.position[cursor])
-                floor += int(np.searchsorted(span_at[floor : here + 1], events.forget[cursor]))
+                floor += int(span_at[floor : here + 1].searchsorted(events.forget[cursor]))
             opening = _opening(events, cursor, b, floor, next_met, restricted)
             if opening == b:
                 idle_floor[k] = floor
                 break
             since = max(floor, int(events.left[opening]))
-            begin = cursor + int(np.searchsorted(events.position[cursor : opening + 1], since))
+            begin = cursor + int(events.position[cursor : opening + 1].searchsorted(since))
             cursor = _next_forget(forgets, opening, b)
             out.append((k, begin, opening, cursor, since, cursor < b))
 
@@ -113,7 +113,7 @@ def _opening(events: Events, cursor: int, end: int, floor: int, next_met: Positi
     free = cursor
     if events.left[cursor] < floor:
         # Windows that reach back beyond the floor; `left` never falls within a key.
-        free += int(np.searchsorted(events.left[cursor:end], floor))
+        free += int(events.left[cursor:end].searchsorted(floor))
         early = np.arange(cursor, free)
         hits = np.flatnonzero(restricted(early, floor))
         if len(hits):

@@ -47,6 +47,6 @@ def _select(table: str, suffix: str) -> str:
             columns.append(f"CAST({quoted} AS JSON) AS {quoted}")  # an object again, not text in text
         else:
             columns.append(quoted)
-    order = {"events": '"at", partition, "offset"', "transitions": 'incident_id, n', "incidents": "opened_at, id"}
+    order = {"events": '"at", partition, "offset"', "transitions": "incident_id, n", "incidents": "opened_at, id"}
     by = f" ORDER BY {order[table]}" if table in order else ""
     return f'SELECT {", ".join(columns)} FROM "{table}"{by}'

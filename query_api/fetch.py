@@ -10,4 +10,5 @@ class QueryError(ValueError):
 
 def fetch(con: DuckDBPyConnection, sql: str, **values: object) -> pl.DataFrame:
     """Return the rows of `sql`, whose `$name` parameters are `values`."""
-    return con.execute(sql, values or None).pl()
+    frame: pl.DataFrame = con.sql(sql, params=values).pl()
+    return frame

@@ -104,7 +104,7 @@ def find_incidents(con: DuckDBPyConnection, wanted: IncidentFilter) -> tuple[lis
 
 
 def get_incident(con: DuckDBPyConnection, given: str) -> Incident:
-    """Return the incident whose id begins with `given`, `inc_` or not. Raises QueryError unless there is exactly one."""
+    """Return the one incident whose id begins with `given`, with `inc_` or without. Raises QueryError."""
     text = given.strip().lower()
     if not text.removeprefix(_PREFIX):
         raise QueryError("which incident? Give the beginning of its id")

@@ -25,8 +25,8 @@ class Reached(BaseModel):
 def best_reached(matches: pl.DataFrame, spec: ThresholdSpec | None, start: datetime, end: datetime) -> Reached | None:
     """Return the best window ending in (start, end], or None without any that can be measured.
 
-    matches: columns `at`, `group_key`, `kind`, `measure`, `item`, `partition`, `position`, sorted by `at`. A window that
-    is met comes first, then one with enough volume, then the highest value, then the earliest.
+    matches: columns `at`, `group_key`, `kind`, `measure`, `item`, `partition`, `position`, sorted by `at`. A window
+    that is met comes first, then one with enough volume, then the highest value, then the earliest.
     """
     window = timedelta(microseconds=spec.window) if spec else timedelta(microseconds=1)
     is_match = pl.col("kind") == MATCH
@@ -34,7 +34,7 @@ def best_reached(matches: pl.DataFrame, spec: ThresholdSpec | None, start: datet
     needed, least = float(spec.gte) if spec else 1.0, _least(spec)
     ends = (
         matches.rolling("at", period=window, closed="right", group_by="group_key")
-        .agg(value.cast(pl.Float64).alias("value"), volume.cast(pl.Int64).alias("volume"), is_match.last().alias("match"))
+        .agg(value=value.cast(pl.Float64), volume=volume.cast(pl.Int64), match=is_match.last())
         .filter("match", pl.col("value").is_not_null(), pl.col("at").is_between(start, end, "right"))
         .with_columns(enough=pl.col("volume") >= least)
         .with_columns(met=pl.col("enough") & (pl.col("value") >= needed))
@@ -44,7 +44,9 @@ def best_reached(matches: pl.DataFrame, spec: ThresholdSpec | None, start: datet
         return None
     top = ends.row(0, named=True)
     held = matches.filter(
-        is_match, pl.col("group_key") == top["group_key"], pl.col("at").is_between(top["at"] - window, top["at"], "right")
+        is_match,
+        pl.col("group_key") == top["group_key"],
+        pl.col("at").is_between(top["at"] - window, top["at"], "right"),
     )
     return Reached(
         at=top["at"],

@@ -54,9 +54,11 @@ def table(console: Console, columns: Sequence[str], rows: Sequence[Row]) -> None
         return
     drawn = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     for name in columns:
-        drawn.add_column(name, justify="right" if name in _RIGHT else "left", no_wrap=name in ("id", *_RIGHT), overflow="fold")
+        whole = name in ("id", *_RIGHT)
+        drawn.add_column(name, justify="right" if name in _RIGHT else "left", no_wrap=whole, overflow="fold")
+    styles = [_STYLES.get(name, {}) for name in columns]
     for row in texts:
-        drawn.add_row(*(Text(text, _STYLES.get(name, {}).get(text, "")) for name, text in zip(columns, row, strict=True)))
+        drawn.add_row(*(Text(text, style.get(text, "")) for style, text in zip(styles, row, strict=True)))
     console.print(drawn)
 
 

@@ -14,10 +14,12 @@ def show_explanation(console: Console, why: Explanation) -> None:
     """Print why an incident opened: its rule, what was counted, the cause of each step."""
     incident, drawn = why.incident, console.is_terminal
     line(console, Text(f"{incident.id} opened at {moment(incident.opened_at, drawn)}", "bold"))
-    line(console, f"rule       {incident.rule_id} version {incident.rule_version} (workspace {cell(incident.workspace, True)})")
+    workspace = cell(incident.workspace, True)
+    line(console, f"rule       {incident.rule_id} version {incident.rule_version} (workspace {workspace})")
     line(console, f"group      {cell(incident.group_key, True)}")
     line(console, f"opens at   {why.threshold}")
-    line(console, f"counted    {plural(why.window_count, 'event') if why.window_count is not None else '-'} in the window")
+    if why.window_count is not None:
+        line(console, f"counted    {plural(why.window_count, 'event')} in the window")
     if why.definition:
         listed = "; ".join(f"{key} {', '.join(map(str, v))}" for key, v in _matched(why.definition))
         line(console, f"matches    {listed or 'every event of its stream'}")
@@ -45,7 +47,8 @@ def show_why_not(console: Console, why: WhyNot) -> None:
     line(console, f"rule       {why.rule_id} version {why.rule_version}, opens at {why.threshold}")
     line(console, f"looked at  {cell(why.source, True)} in workspace {cell(why.workspace, True)}")
     line(console, f"between    {moment(why.start, drawn)} and {moment(why.end, drawn)}")
-    line(console, f"events     {why.events:,} of the source, {why.matching:,} match, {why.claimed:,} claimed by the rule")
+    counts = f"{why.events:,} of the source, {why.matching:,} match, {why.claimed:,} claimed by the rule"
+    line(console, f"events     {counts}")
     for rule, count in why.taken_by.items():
         line(console, f"taken by   {rule}: {count:,}")
     if why.best:

@@ -22,8 +22,8 @@ def show_incidents(console: Console, incidents: Sequence[Incident], total: int) 
     columns = (*_COLUMNS[:4], "workspace", *_COLUMNS[4:]) if workspaces else _COLUMNS
     table(console, columns, [_row(incident, drawn, workspaces) for incident in incidents])
     if drawn:
-        shown = plural(total, "incident") if total == len(incidents) else f"{len(incidents)} of {plural(total, 'incident')}"
-        line(console, Text(f"\n{shown}, newest first", "dim"))
+        part = "" if total == len(incidents) else f"{len(incidents)} of "
+        line(console, Text(f"\n{part}{plural(total, 'incident')}, newest first", "dim"))
 
 
 def _row(incident: Incident, drawn: bool, workspaces: bool) -> list[object]:
@@ -76,7 +76,8 @@ def _head(console: Console, incident: Incident) -> None:
         facts.append(" · ").append(incident.severity, SEVERITY_STYLES.get(incident.severity, ""))
     said = [f"{incident.confidence} confidence" if incident.confidence else "", plural(incident.event_count, "event")]
     said += [plural(incident.tenant_count, "tenant") if incident.tenant_count else ""]
-    said += [f"reopened {incident.reopen_count}×" if incident.reopen_count else "", "chronic" if incident.chronic else ""]
+    said += [f"reopened {incident.reopen_count}×" if incident.reopen_count else ""]
+    said += ["chronic" if incident.chronic else ""]
     said += [f"workspace {cell(incident.workspace, True)}", "" if incident.settled else "provisional"]
     facts.append(" · " + " · ".join(filter(None, said)))
     line(console, facts)

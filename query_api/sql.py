@@ -21,6 +21,7 @@ def run_sql(con: DuckDBPyConnection, text: str) -> pl.DataFrame:
             raise QueryError(f"expected one SQL statement, got {len(statements)}")
         if statements[0].type not in _ASKING:
             raise QueryError(f"only statements that read are possible, not {statements[0].type.name}")
-        return con.execute(statements[0]).pl()
+        frame: pl.DataFrame = con.sql(statements[0]).pl()
+        return frame
     except duckdb.Error as wrong:
         raise QueryError(str(wrong).strip()) from wrong

@@ -13,7 +13,10 @@ _TENANTS = """
     SELECT tenant, event_count, first_seen_at, last_seen_at FROM incident_tenants
     WHERE incident_id = $id ORDER BY event_count DESC, tenant
 """
-_ALERTS = 'SELECT id, kind, cycle, tenant, "at", settled FROM alerts WHERE incident_id = $id ORDER BY "at", cycle, kind, tenant'
+_ALERTS = """
+    SELECT id, kind, cycle, tenant, "at", settled FROM alerts
+    WHERE incident_id = $id ORDER BY "at", cycle, kind, tenant
+"""
 
 
 class Transition(BaseModel):

@@ -40,7 +40,9 @@ _INCIDENTS = """
 """
 _WORKSPACES = "SELECT DISTINCT workspace FROM events WHERE source = $source ORDER BY workspace"
 
-Verdict = Literal["opened", "disabled", "no_events", "no_match", "shadowed", "not_claimed", "below_threshold", "reached"]
+Verdict = Literal[
+    "opened", "disabled", "no_events", "no_match", "shadowed", "not_claimed", "below_threshold", "reached"
+]
 
 
 class WhyNot(BaseModel):
@@ -83,14 +85,15 @@ def why_not(con: DuckDBPyConnection, source: str, rule_id: str, at: datetime, wo
         limit=MOST_EVENTS + 1,
     )
     if found.height > MOST_EVENTS:
-        raise QueryError(f"more than {MOST_EVENTS:,} events of workspace {workspace} lie around {at}: too many to look at")
+        raise QueryError(f"more than {MOST_EVENTS:,} events of workspace {workspace} lie around {at}")
     matches = _matches(rule, found)
-    keys = matches.filter((pl.col("source") == source) & pl.col("near"))["group_key"].unique().to_list()
-    mine = matches.filter(pl.col("source") == source, pl.col("kind") == MATCH, pl.col("at").is_between(start, end, "right"))
+    near_by = (pl.col("source") == source) & pl.col("at").is_between(start, end, "right")
+    near = found.filter(near_by)
+    mine = matches.filter(near_by, pl.col("kind") == MATCH)
+    keys = mine["group_key"].unique().to_list()
     taken = mine.filter(~pl.col("claimed") & pl.col("rule_id").is_not_null())
     counted = matches.filter(pl.col("group_key").is_in(keys) & ((pl.col("kind") != MATCH) | pl.col("claimed")))
     best = best_reached(counted, spec, start, end)
-    near = found.filter((pl.col("source") == source) & pl.col("at").is_between(start, end, "right"))
     incidents = fetch(con, _INCIDENTS, workspace=workspace, rule=rule_id, keys=keys, start=start, end=end)
     answer = WhyNot(
         workspace=workspace,
@@ -138,7 +141,7 @@ def _verdict(answer: WhyNot, rule: Rule) -> tuple[Verdict, str]:
     """Return the first reason that holds, and it in words."""
     best = answer.best
     if answer.incidents:
-        listed = ", ".join(f"{incident.short_id} ({incident.opened_at:%Y-%m-%d %H:%M:%S})" for incident in answer.incidents)
+        listed = ", ".join(f"{one.short_id} ({one.opened_at:%Y-%m-%d %H:%M:%S})" for one in answer.incidents)
         return "opened", f"It did open: {listed}."
     if not rule.enabled:
         return "disabled", "The rule is disabled."
@@ -150,10 +153,10 @@ def _verdict(answer: WhyNot, rule: Rule) -> tuple[Verdict, str]:
         takers = ", ".join(f"{name} ({count})" for name, count in answer.taken_by.items())
         return "shadowed", f"Rules that are tried earlier took all {answer.matching} matching events: {takers}."
     if not answer.claimed:
-        return "not_claimed", "Events match, but the rule claimed none: it was not in use, or disabled in this workspace."
+        return "not_claimed", "Events match, but the rule claimed none: not in use, or disabled in this workspace."
     if best is None:
         return "below_threshold", "Events match, but none of them carries what the threshold measures."
     if not best.met:
         unit = "events" if isinstance(rule.threshold and rule.threshold.spec, EventCount) else "reached"
         return "below_threshold", f"Not enough: {best.value:g} {unit} at best, {answer.threshold} needed."
-    return "reached", "The threshold was reached, but with events counted for an earlier incident, or nothing settled yet."
+    return "reached", "The threshold was reached: with events of an earlier incident, or not settled yet."

@@ -135,23 +135,35 @@ UPSERTED = ("incidents", "incident_tenants")
 TABLES = tuple(KEYS)
 
 
+Table = dict[tuple[Any, ...], Row]
+
+
 class Store:
-    """The store's tables in memory: appends must be new, upserts replace."""
+    """The store's tables in memory: settled rows are appended or replace a key's, provisional ones come and go."""
 
     def __init__(self) -> None:
-        self.tables: dict[str, dict[tuple[Any, ...], Row]] = {name: {} for name in TABLES}
+        self.settled: dict[str, Table] = {name: {} for name in TABLES}
+        self.provisional: dict[str, Table] = {name: {} for name in TABLES}
 
     def write(self, output: Output, settled: bool = True) -> None:
-        for name, table in self.tables.items():
+        for name in TABLES:
+            passing, lasting = self.provisional[name], self.settled[name]
+            for key in [key for key in passing if key[0] in output.replaces or passing[key].get("incident_id") in output.replaces]:
+                del passing[key]
             for row in rows(getattr(output, name)):
-                if "settled" in row:
-                    assert row.pop("settled") is settled, f"{name}: settled"
+                assert row.pop("settled", settled) is settled, f"{name}: settled"
                 key = tuple(row[column] for column in KEYS[name])
-                assert name in UPSERTED or key not in table, f"{name}: appended twice: {row}"
-                table[key] = row
+                assert name in UPSERTED or key not in lasting, f"{name}: appended twice: {row}"
+                assert settled or key not in passing, f"{name}: not replaced: {row}"
+                (lasting if settled else passing)[key] = row
 
     def contents(self) -> dict[str, list[Row]]:
-        return {name: ordered(name, table.values()) for name, table in self.tables.items()}
+        """What is settled."""
+        return {name: ordered(name, table.values()) for name, table in self.settled.items()}
+
+    def view(self) -> dict[str, list[Row]]:
+        """What a reader sees: provisional rows in place of settled ones."""
+        return {name: ordered(name, (self.settled[name] | self.provisional[name]).values()) for name in TABLES}
 
 
 def ordered(name: str, table: Iterable[Row]) -> list[Row]:
@@ -161,6 +173,21 @@ def ordered(name: str, table: Iterable[Row]) -> list[Row]:
 def expected(tables: oracle.Tables) -> dict[str, list[Row]]:
     """The oracle's tables in the order `Store.contents` has."""
     return {name: ordered(name, getattr(tables, name)) for name in TABLES}
+
+
+def unnamed(tables: dict[str, list[Row]]) -> dict[str, list[Row]]:
+    """The tables with incidents identified by (workspace, rule, group, `opened_at`), as stores are compared (S12)."""
+    names = {
+        row["id"]: "/".join(str(row[column]) for column in ("workspace", "rule_id", "group_key", "opened_at"))
+        for row in tables["incidents"]
+    }
+
+    def renamed(row: Row) -> Row:
+        incident = row.get("incident_id", row.get("id"))
+        columns = {column: row[column] for column in ("id", "incident_id") if column in row}
+        return row | {column: value.replace(incident, names[incident], 1) for column, value in columns.items()}
+
+    return {name: ordered(name, map(renamed, table)) for name, table in tables.items()}
 
 
 class Plant:
@@ -178,6 +205,12 @@ class Plant:
     def settle(self) -> None:
         for shard in self.shards:
             self.store.write(shard.settle())
+
+    def ask(self, until: int) -> dict[str, list[Row]]:
+        """What a reader sees once provisional output up to `until` has been published."""
+        for shard in self.shards:
+            self.store.write(shard.provisional(until), settled=False)
+        return self.store.view()
 
     def restart(self) -> None:
         self.shards = [restart(shard) for shard in self.shards]

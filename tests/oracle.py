@@ -44,6 +44,10 @@ class Match:
     def key(self) -> tuple[str, str, str]:
         return (self.workspace, self.policy.rule_id, self.group_key)
 
+    @property
+    def order(self) -> tuple[int, str, int]:
+        return (self.at, self.partition, self.offset)
+
 
 # ---------------------------------------------------------------- thresholds
 
@@ -92,7 +96,6 @@ class Incident:
     counted: list[Match]
     policy: Policy  # of the last event: its deadlines apply
     events: list[Match] = field(default_factory=list)
-    recent: list[Match] = field(default_factory=list)  # the events since the key last began to count anew
     status: str | None = None
     since: int = 0  # when the status began
     reopen_count: int = 0
@@ -131,36 +134,33 @@ class Incident:
         row = {"id": id, "incident_id": self.id, "workspace": self.opening.workspace, "kind": kind}
         self.alerts.setdefault(id, row | {"cycle": self.reopen_count, "tenant": tenant, "at": at})
 
-    def in_window(self, at: int, window: int) -> int:
-        return sum(m.at > at - window for m in self.recent)
+    def owned(self, held: list[Match]) -> int:
+        """How many of these are the incident's: none from before the first event counted at its opening."""
+        return sum(m.kind == MATCH and m.order >= self.counted[0].order for m in held)
 
-    def announce_if_due(self, event: Match) -> None:
-        policy = event.policy
-        if policy.alert_count is not None and self.in_window(event.at, policy.alert_window) < policy.alert_count:
+    def announce_if_due(self, event: Match, alerting: list[Match]) -> None:
+        if event.policy.alert_count is not None and self.owned(alerting) < event.policy.alert_count:
             return
         self.announced = True
         self.alert("opened" if self.alerted_at is None else "reopened", event.at)
         if self.alerted_at is None:
             self.alerted_at = event.at
 
-    def open(self) -> None:
+    def open(self, alerting: list[Match]) -> None:
         event = self.opening
         self.events += self.counted
-        self.recent += self.counted
         self.affected = {m.tenant for m in self.counted if m.tenant is not None}
         self.step("Open", event.at, f"Pattern matched: {event.policy.rule_id}", len(self.counted), event.policy)
-        self.announce_if_due(event)
+        self.announce_if_due(event, alerting)
 
-    def take(self, event: Match) -> None:
-        """A match of the open, recovering or closed (but not forgotten) incident."""
+    def take(self, event: Match, counting: list[Match], alerting: list[Match]) -> None:
+        """A match of the open, recovering or closed (but not forgotten) incident; what its two windows hold."""
         before = self.status
         self.events.append(event)
-        self.recent.append(event)
         self.policy = event.policy
         if before != "Open":
             reason = "New event during recovery" if before == "Recovering" else "New event within cooldown"
-            window = None if event.policy.threshold is None else event.policy.threshold.window
-            count = 1 if window is None else self.in_window(event.at, window)
+            count = self.owned(counting)
             if before == "Closed":
                 self.reopen_count += 1
                 self.reopened_at = event.at
@@ -171,7 +171,7 @@ class Incident:
         if joined:
             self.affected.add(event.tenant)
         if not self.announced:
-            self.announce_if_due(event)
+            self.announce_if_due(event, alerting)
             return
         if before == "Recovering":
             self.alert("reopened", event.at)
@@ -180,7 +180,6 @@ class Incident:
 
     def resolve(self, command: Match) -> None:
         if self.status != "Closed":
-            self.policy = command.policy
             self.close(command.at, "Resolved manually")
 
     def close(self, at: int, reason: str) -> None:
@@ -245,54 +244,54 @@ def spell(duration: int) -> str:
 
 
 @dataclass
+class Window:
+    """The rows of a key that a sliding window holds, for its threshold or for its alert.
+
+    What it has let go is gone, also when a later policy has a longer window: so state can be dropped as time passes.
+    """
+
+    held: list[Match] = field(default_factory=list)  # matches and witnesses
+    length: int | None = None  # of the last row's policy
+
+    def take(self, row: Match, length: int) -> None:
+        shorter = length if self.length is None else min(length, self.length)
+        self.held = [m for m in self.held if shorter > 0 and m.at > row.at - shorter] + [row]
+        self.length = length
+
+
+@dataclass
 class Key:
-    waiting: list[Match] = field(default_factory=list)  # matches since it was last forgotten, while nothing is open
-    witnesses: list[int] = field(default_factory=list)  # their `at`, since it was last forgotten
-    counting: Any = None  # what the policy of its last row counts
-    incident: Incident | None = None
+    counting: Window = field(default_factory=Window)
+    alerting: Window = field(default_factory=Window)
+    incident: Incident | None = None  # until it is forgotten
     incidents: list[Incident] = field(default_factory=list)
 
     def run_timers(self, until: int) -> None:
         if self.incident is not None and self.incident.run_timers(until):
-            forgotten = self.incident.since + self.incident.policy.cooldown
             self.incident = None
-            self.waiting = []
-            self.witnesses = [at for at in self.witnesses if at >= forgotten]
+            self.counting, self.alerting = Window(), Window()
 
     def take(self, match: Match) -> None:
         self.run_timers(match.at)
-        if match.kind != RESOLVE:
-            self._count_anew_if_changed(match.policy)
-        if match.kind == WITNESS:
-            self.witnesses.append(match.at)
-        elif match.kind == RESOLVE:
+        if match.kind == RESOLVE:
             if self.incident is not None:
                 self.incident.resolve(match)
-        elif self.incident is not None:
-            self.incident.take(match)
+            return
+        self.counting.take(match, match.policy.threshold.window if match.policy.threshold else 0)
+        self.alerting.take(match, match.policy.alert_window or 0)
+        if match.kind == WITNESS:
+            return
+        if self.incident is not None:
+            self.incident.take(match, self.counting.held, self.alerting.held)
         else:
-            self.waiting.append(match)
             self._open_if_reached(match)
 
-    def _count_anew_if_changed(self, policy: Policy) -> None:
-        """Windows reach back to the last change of what is counted, so that no longer window can ask for more."""
-        counting = (policy.threshold, policy.alert_count, policy.alert_window)
-        if counting != self.counting:
-            self.counting, self.waiting, self.witnesses = counting, [], []
-            if self.incident is not None:
-                self.incident.recent = []
-
     def _open_if_reached(self, event: Match) -> None:
-        spec = event.policy.threshold
-        counted, witnesses = [event], 0
-        if spec is not None:
-            counted = [m for m in self.waiting if m.at > event.at - spec.window]
-            witnesses = sum(at > event.at - spec.window for at in self.witnesses)
-        if reached(spec, counted, witnesses):
+        counted = [m for m in self.counting.held if m.kind == MATCH]
+        if reached(event.policy.threshold, counted, witnesses=len(self.counting.held) - len(counted)):
             self.incident = Incident(event, counted, event.policy)
             self.incidents.append(self.incident)
-            self.incident.open()
-            self.waiting = []
+            self.incident.open(self.alerting.held)
 
 
 @dataclass
@@ -312,7 +311,7 @@ def run(matches: Iterable[Match], until: int) -> Tables:
 
 def states(matches: Iterable[Match], until: int) -> dict[tuple[str, str, str], Key]:
     keys: dict[tuple[str, str, str], Key] = {}
-    for match in sorted(matches, key=lambda m: (m.at, m.partition, m.offset)):
+    for match in sorted(matches, key=lambda m: m.order):
         if match.at <= until:
             keys.setdefault(match.key, Key()).take(match)
     for key in keys.values():

@@ -135,7 +135,11 @@ def _number(text: pl.Expr, dtype: pl.DataType) -> pl.Expr:
 
 def time_of_text(text: pl.Expr) -> pl.Expr:
     """RFC 3339 text as `times.parse` reads it; null where it is none."""
-    return text.map_batches(times.column, return_dtype=TIMESTAMP)
+    return text.map_batches(_times, return_dtype=TIMESTAMP)
+
+
+def _times(texts: pl.Series) -> pl.Series:
+    return times.column(texts) if len(texts) else pl.Series(texts.name, dtype=TIMESTAMP)
 
 
 def _json(value: pl.Expr, dtype: pl.DataType) -> pl.Expr:

@@ -36,7 +36,7 @@ def decode(chunk: bytes, options: DecodeOptions) -> Decoded:
     texts, errors = _texts(body, found)
     offsets = pl.arange(len(texts), eager=True, dtype=pl.Int64)
     good = texts.str.contains(r"\S") & ~offsets.is_in(list(errors))
-    plain = good & ~found.quoted & (texts.str.count_matches(delimiter, literal=True) == len(names) - 1)
+    plain = good & ~found.quoted & (texts.str.count_matches(delimiter, literal=True) == max(len(names) - 1, 0))
     table = texts.filter(plain).str.split_exact(delimiter, max(len(names) - 1, 1)).struct.unnest()
     table = table.select(pl.nth(n).alias(name) for n, name in enumerate(names))
     rest = offsets.filter(good & ~plain).to_list()

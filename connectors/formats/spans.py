@@ -28,7 +28,7 @@ def texts(data: Bytes, columns: Sequence[Span]) -> list[pl.Series]:
     height, width = len(columns[0][0]), 2 * len(columns)
     if not height:
         return [pl.Series(dtype=pl.String) for _ in columns]
-    # An Arrow text array needs adjoining pieces: what lies between the spans is taken as pieces, too, and left out then.
+    # An Arrow text array needs adjoining pieces: what lies between the spans makes pieces, too, to be left out after.
     edges = np.empty((height, width), np.int32)
     for place, (starts, ends) in enumerate(columns):
         edges[:, 2 * place] = starts
@@ -49,13 +49,13 @@ def lines(data: Bytes) -> Span:
     return starts, ends
 
 
-def is_utf8(chunk: bytes) -> bool:
-    """Whether `chunk` is valid UTF-8."""
-    if chunk.isascii():
+def is_utf8(data: bytes | Bytes) -> bool:
+    """Whether `data` is valid UTF-8."""
+    if data.isascii() if isinstance(data, bytes) else not (data > 0x7F).any():
         return True
-    whole = pa.py_buffer(np.array([0, len(chunk)], np.int64))
+    whole = pa.py_buffer(np.array([0, len(data)], np.int64))
     try:
-        pa.Array.from_buffers(pa.large_binary(), 1, [None, whole, pa.py_buffer(chunk)]).cast(pa.large_utf8())
+        pa.Array.from_buffers(pa.large_binary(), 1, [None, whole, pa.py_buffer(data)]).cast(pa.large_utf8())
     except pa.ArrowInvalid:
         return False
     return True

@@ -66,7 +66,7 @@ def micros(data: Bytes, span: Span) -> tuple[Ints, NDArray[np.bool_]]:
     starts, ends = span
     result = np.zeros(len(starts), np.int64)
     good = np.zeros(len(starts), np.bool_)
-    if not len(data):
+    if not len(starts) or not len(data):
         return result, good
     lengths = np.minimum(ends - starts, 36).astype(np.uint8)
     zulu = (data[ends - 1] | 0x20) == ord("z")
@@ -74,15 +74,14 @@ def micros(data: Bytes, span: Span) -> tuple[Ints, NDArray[np.bool_]]:
     if not zulu.all():
         sign = data[np.maximum(ends, 6) - 6]
         layouts += (((sign == ord("+")) | (sign == ord("-"))) & (lengths >= 25)) * np.uint8(2)
-    if (layouts == layouts[0]).all() and lengths[0] >= 20 and zulu[0]:
-        return _layout(sliding_window_view(data, int(lengths[0]))[starts], 1)
-    for layout in np.flatnonzero(np.bincount(layouts)).tolist():
+    uniform = (layouts == layouts[0]).all()
+    for layout in layouts[:1].tolist() if uniform else np.flatnonzero(np.bincount(layouts)).tolist():
         length, tail = layout // 4, (0, 1, 6, 0)[layout % 4]
         if not (length - tail == 19 or 21 <= length - tail <= 29):
             continue
-        rows = layouts == layout
-        if rows.all():
+        if uniform:
             return _layout(sliding_window_view(data, length)[starts], tail)
+        rows = layouts == layout
         result[rows], good[rows] = _layout(sliding_window_view(data, length)[starts[rows]], tail)
     return result, good
 

@@ -301,17 +301,32 @@ def test_a_configuration_does_not_move_the_deadline_of_what_came_before() -> Non
 
 
 def test_the_threshold_checked_at_an_event_is_that_events() -> None:
-    """A changed threshold counts from its first event on: nothing older is kept for a window that was not asked for."""
+    """Lowering a threshold in the middle of an outage does not begin the count again."""
     rules = {"strict": policy(event_count(5, H)), "lax": policy(event_count(2, H), version="00000002")}
-    story = play("0s x3\n1m policy=lax\n2m policy=lax", rules)
-    assert story.opened == [instant("2m")]
-    assert story.incident["event_count"] == 2
+    story = play("0s x3\n1m policy=lax", rules)
+    assert story.opened == [instant("1m")]
+    assert story.incident["event_count"] == 4
     assert story.incident["rule_version"] == "00000002"
 
 
-def test_a_changed_lifecycle_does_not_interrupt_the_count() -> None:
-    rules = {"old": policy(event_count(3, H)), "new": policy(event_count(3, H), version="00000002", recovery=M)}
-    assert play("0s x2\n1m policy=new", rules).opened == [instant("1m")]
+def test_partitions_under_different_settings_count_together() -> None:
+    """A `configure` reaches one partition; a key fed by two must not start its count anew with every event."""
+    rules = {"old": policy(event_count(4, H)), "new": policy(event_count(4, 2 * H), version="00000002")}
+    script = "0s partition=a\n1m partition=b policy=new\n2m partition=a\n3m partition=b policy=new"
+    assert play(script, rules).opened == [instant("3m")]
+
+
+@pytest.mark.parametrize(("script", "opened"), [("0s\n59s policy=long", True), ("0s\n1m policy=long", False)])
+def test_a_longer_window_counts_what_the_shorter_one_still_held(script: str, opened: bool) -> None:
+    """What a window has let go is gone, so that memory does not depend on configurations to come."""
+    rules = {"short": policy(event_count(2, M)), "long": policy(event_count(2, H), version="00000002")}
+    assert bool(play(script, rules).opened) is opened
+
+
+def test_a_shorter_window_lets_go_for_good() -> None:
+    rules = {"long": policy(event_count(3, H)), "short": policy(event_count(3, M), version="00000002")}
+    assert play("0s\n2m policy=short\n3m", rules).opened == []
+    assert play("0s\n30s policy=short\n50s", rules).opened == [instant("50s")]
 
 
 @pytest.mark.parametrize(
