@@ -209,7 +209,9 @@ def run_demo(
     """
     events = data / "day.jsonl"
     if data.exists() and not events.exists() and any(data.iterdir()):
-        raise replay.ReplayError(f"{data} is not empty, and not from an earlier demo: name another directory with --data")
+        raise replay.ReplayError(
+            f"{data} is not empty, and not from an earlier demo: name another directory with --data"
+        )
     data.mkdir(parents=True, exist_ok=True)
     demo_day.write(events)
     typer.echo(f"A made-up day of two platforms: {events} ({events.stat().st_size / 1e6:.0f} MB)\n")

@@ -99,7 +99,7 @@ def _gather(read: Read, size: int) -> tuple[bytes, str]:
 def _skip_line(read: Read, step: int, held: int, block: bytes, newline: int, broken: str) -> tuple[int, bytes, str]:
     """Read on to the end of a line that is too long, keeping none of it: its size, what follows, why it broke off.
 
-    `step`: bytes to read at a time; `held`: bytes of the line before `block`; `newline`: where in `block` it ends, or -1.
+    `step`: bytes to read at a time; `held`: bytes of the line before `block`; `newline`: its end in `block`, or -1.
     """
     size = held
     while newline < 0 and block and not broken:

@@ -201,13 +201,12 @@ class Store:
     def _drop_provisional(self, incidents: Collection[str]) -> None:
         with self._scratch(pl.DataFrame({"id": list(incidents)}, schema={"id": pl.String()})):
             listed = f"SELECT id FROM {_SCRATCH}"
-            # What is settled of an incident stays; its row and tenants come anew with this flush or are settled.
-            self._con.execute(
-                f"DELETE FROM incident_tenants WHERE incident_id IN "
-                f"(SELECT id FROM incidents WHERE NOT settled AND id IN ({listed}))"
-            )
-            for name, column in (("transitions", "incident_id"), ("alerts", "incident_id"), ("incidents", "id")):
-                self._con.execute(f"DELETE FROM {name} WHERE NOT settled AND {column} IN ({listed})")
+            for name in ("transitions", "alerts"):
+                self._con.execute(f"DELETE FROM {name} WHERE NOT settled AND incident_id IN ({listed})")
+            # An incident with a settled step is there for good: its row stays until a newer one replaces it.
+            gone = f"IN ({listed}) AND {{0}} NOT IN (SELECT incident_id FROM transitions)"
+            self._con.execute(f"DELETE FROM incident_tenants WHERE incident_id {gone.format('incident_id')}")
+            self._con.execute(f"DELETE FROM incidents WHERE NOT settled AND id {gone.format('id')}")
 
     @contextmanager
     def _scratch(self, frame: pl.DataFrame) -> Iterator[None]:

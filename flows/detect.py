@@ -8,11 +8,10 @@ from dataclasses import dataclass
 from zlib import crc32
 
 import numpy as np
-import polars as pl
 from bytewax.operators import StatefulBatchLogic
 
 from operators.clock import NEVER
-from operators.matches import Matches
+from operators.matches import KeyedMatches, Matches
 from operators.output import Output
 from operators.shard import FOREVER, Shard
 
@@ -28,25 +27,20 @@ class ShardInput:
     watermark: int
     last_at: int
     ended: bool
-    matches: Matches | None
+    matches: KeyedMatches | None
 
 
-def by_shard(matches: Matches, shards: int) -> dict[int, Matches]:
+def by_shard(matches: Matches, shards: int) -> dict[int, KeyedMatches]:
     """Split matches by the hash of their key; the number of a key's shard depends on nothing else."""
     if not len(matches):
         return {}
+    keyed = matches.keyed()
     if shards == 1:
-        return {0: matches}
-    parts = ["workspace", "policy", "group_key"]
-    keys = matches.frame.select(parts).unique(maintain_order=True)
-    rules = [policy.rule_id for policy in matches.policies]
-    numbers = [
-        crc32(f"{workspace}\0{rules[policy]}\0{group}".encode("utf-8", "surrogatepass")) % shards
-        for workspace, policy, group in keys.iter_rows()
-    ]
-    placed = keys.with_columns(pl.Series("shard", numbers, dtype=pl.Int32))
-    shard = matches.frame.select(parts).join(placed, on=parts, how="left", maintain_order="left")["shard"].to_numpy()
-    return {n: Matches(matches.frame.filter(pl.Series(shard == n)), matches.policies) for n in np.unique(shard).tolist()}
+        return {0: keyed}
+    homes = [crc32("\0".join(name).encode("utf-8", "surrogatepass")) % shards for name in keyed.names]
+    home = np.array(homes, np.int64)[keyed.frame["key"].to_numpy()]
+    split = {n: np.flatnonzero(home == n) for n in range(shards)}
+    return {n: keyed.take(rows) for n, rows in split.items() if len(rows)}
 
 
 class Detect(StatefulBatchLogic[ShardInput, Output, bytes]):

@@ -66,6 +66,8 @@ class FilePartition(StatefulSourcePartition[Batch, bytes]):
         self._queue: deque[_Ahead] = deque()
         self._ahead = ahead
         self._paused = False
+        if self._ended:
+            board.end(item.name)  # the board is new with each run, and others would wait for this partition
 
     def next_batch(self) -> list[Batch]:
         """The next batches in order; none while the other partitions have to catch up."""

@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from operators.matches import Name
+
 NONE = np.iinfo(np.int64).min  # a time that does not hold
 OPEN, RECOVERING, CLOSED = 0, 1, 2
 STATUS = ("Open", "Recovering", "Closed")
@@ -42,7 +44,6 @@ KEY = np.dtype(
 
 Table = NDArray[Any]
 Slots = NDArray[np.int64]
-Name = tuple[str, str, str]  # workspace, rule id, group key
 
 
 @dataclass

@@ -271,6 +271,8 @@ def _windows(span: Span, window: Positions) -> Positions:
     """
     n = np.arange(len(span))
     own = window[span.policy]
+    if not own.any():
+        return n
     before = np.where(span.start == n, own, np.roll(own, 1))
     both = np.minimum(own, before)
     first = np.where(both > 0, lefts(span.slot, span.at, span.start, np.maximum(both, 1)), n)

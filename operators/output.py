@@ -11,8 +11,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from operators.events import DAY, HOUR, MINUTE, SECOND, SEVERITIES, TIMESTAMP
-from operators.keys import CLOSED, NONE, RECOVERING, STATUS, Name, Table
-from operators.matches import CONFIDENCES
+from operators.keys import CLOSED, NONE, RECOVERING, STATUS, Table
+from operators.matches import CONFIDENCES, Name
 from operators.policies import Policies
 from operators.policy import Policy
 

@@ -13,16 +13,16 @@ import polars as pl
 
 from operators.clock import NEVER
 from operators.identity import incident_id
-from operators.keys import CLOSED, OPEN, Keys, Name
+from operators.keys import CLOSED, OPEN, Keys
 from operators.lifecycle import ROWS, State, advance
-from operators.matches import MATCHES, Matches
+from operators.matches import KEYED, KeyedMatches, Matches, Name
 from operators.output import Emission, Output
 from operators.tenants import Tenants
 from operators.windows import Positions
 
 FOREVER = 2**62  # an instant by which every timer has run out
 
-_PENDING: dict[str, pl.DataType] = {**MATCHES, "policy": pl.Int64(), "partition": pl.Int64()}
+_PENDING: dict[str, pl.DataType] = {**KEYED, "policy": pl.Int64(), "partition": pl.Int64()}
 
 
 class Shard:
@@ -36,6 +36,8 @@ class Shard:
         self._numbers: dict[str, int] = {name: n for n, name in enumerate(self._watermarks)}
         self._state = State()
         self._pending: list[pl.DataFrame] = []
+        self._names: list[Name] = []  # of the keys that are pending, and the number of each in their rows
+        self._named: dict[Name, int] = {}
         self._provisional: dict[Name, list[tuple[int, str]]] = {}  # opened at, id: what was announced and not settled
         self._settled = NEVER
 
@@ -54,14 +56,26 @@ class Shard:
         """The lowest watermark of all partitions, µs; NEVER while one is unknown."""
         return min(self._watermarks.values(), default=NEVER)
 
-    def add(self, partition: str, watermark: int, matches: Matches | None = None) -> None:
+    def add(self, partition: str, watermark: int, matches: Matches | KeyedMatches | None = None) -> None:
         """Take a partition's next matches (in offset order) and its watermark after them, µs."""
         number = self._numbers.setdefault(partition, len(self._numbers))
         self._watermarks[partition] = max(watermark, self._watermarks.get(partition, NEVER))
-        if matches is not None and len(matches):
-            policy = self._state.policies.numbers(matches.policies)[matches.frame["policy"].to_numpy()]
-            columns = pl.Series("policy", policy), pl.lit(number, pl.Int64).alias("partition")
-            self._pending.append(matches.frame.with_columns(*columns).select(_PENDING.keys()))
+        if matches is None or not len(matches):
+            return
+        keyed = matches.keyed() if isinstance(matches, Matches) else matches
+        policy = self._state.policies.numbers(keyed.policies)[keyed.frame["policy"].to_numpy()]
+        key = keyed.frame["key"].to_numpy()
+        used = np.flatnonzero(np.bincount(key, minlength=len(keyed.names)))
+        numbers = np.zeros(len(keyed.names), np.int64)
+        numbers[used] = [self._number(keyed.names[n]) for n in used.tolist()]
+        columns = pl.Series("policy", policy), pl.Series("key", numbers[key]), pl.lit(number, pl.Int64).alias("partition")
+        self._pending.append(keyed.frame.with_columns(*columns).select(_PENDING.keys()))
+
+    def _number(self, name: Name) -> int:
+        number = self._named.setdefault(name, len(self._names))
+        if number == len(self._names):
+            self._names.append(name)
+        return number
 
     def settle(self) -> Output:
         """Make final what no late record can reach: matches before the lowest watermark, timers up to it."""
@@ -69,29 +83,32 @@ class Shard:
         if until == NEVER or until <= self._settled:
             return self._nothing()
         # Strictly before: another partition may still deliver a match at this very instant that sorts before ours.
-        return self._advance(self._take(until - 1), until)
+        return self._advance(until - 1, until)
 
     def finish(self, until: int) -> Output:
         """End of input (S14): apply the matches with `at` up to and including `until`, µs, and the timers due by it."""
-        return self._advance(self._take(until), until)
+        return self._advance(until, until)
 
     def provisional(self, until: int) -> Output:
         """What the pending matches with `at` ≤ `until`, and the timers due by then, would make of their keys."""
         rows = self._joined().filter(pl.col("at") <= until)
-        copy = self._copy_of(self._names(rows), until)
+        copy = self._copy_of([self._names[n] for n in rows["key"].unique(maintain_order=True).to_list()], until)
         emission = Emission(copy.policies)
         earlier = self._provisional
         namer = _Namer(earlier)
-        advance(copy, self._rows(rows, copy.keys), until, emission, name=namer)
+        advance(copy, self._rows(rows, copy.keys, self._names), until, emission, name=namer)
         self._provisional = namer.given
         replaced = tuple(identity for ids in earlier.values() for _, identity in ids)
         return emission.output(settled=False, replaces=replaced)
 
-    def _advance(self, matches: pl.DataFrame, until: int) -> Output:
+    def _advance(self, last: int, until: int) -> Output:
+        """Settle the pending matches with `at` up to `last`, and the timers up to `until`."""
+        names = self._names
+        matches = self._take(last)
         self._settled = max(self._settled, until)
         emission = Emission(self._state.policies)
         name = _Namer(self._provisional) if self._provisional else incident_id
-        advance(self._state, self._rows(matches, self._state.keys), until, emission, name=name)
+        advance(self._state, self._rows(matches, self._state.keys, names), until, emission, name=name)
         return emission.output(settled=True)
 
     def _nothing(self) -> Output:
@@ -109,23 +126,25 @@ class Shard:
         pending = self._joined()
         due = pending["at"] <= last
         rest = pending.filter(~due)
-        self._pending = [rest] if rest.height else []
+        # Names of keys that no longer wait must not pile up.
+        key = rest["key"].to_numpy()
+        used = np.flatnonzero(np.bincount(key, minlength=len(self._names)))
+        numbers = np.zeros(len(self._names), np.int64)
+        numbers[used] = np.arange(len(used))
+        self._pending = [rest.with_columns(pl.Series("key", numbers[key]))] if rest.height else []
+        self._names = [self._names[n] for n in used.tolist()]
+        self._named = {name: n for n, name in enumerate(self._names)}
         return pending.filter(due)
 
-    def _names(self, matches: pl.DataFrame) -> list[Name]:
-        rules = [policy.rule_id for policy in self._state.policies.items]
-        keys = matches.select("workspace", "policy", "group_key").unique(maintain_order=True)
-        return [(workspace, rules[policy], group) for workspace, policy, group in keys.iter_rows()]
-
-    def _rows(self, matches: pl.DataFrame, keys: Keys) -> pl.DataFrame:
+    def _rows(self, matches: pl.DataFrame, keys: Keys, names: list[Name]) -> pl.DataFrame:
         """The matches with the slots of their keys, in the order of S6 within each."""
         if not matches.height:
             return pl.DataFrame(schema=ROWS)
-        parts = ["workspace", "policy", "group_key"]
-        found = matches.select(parts).unique(maintain_order=True)
-        slots = [keys.slot(name) for name in self._names(found)]
-        found = found.with_columns(pl.Series("slot", slots, dtype=pl.Int64))
-        rows = matches.join(found, on=parts, how="left", maintain_order="left")
+        key = matches["key"].to_numpy()
+        slot = np.zeros(len(names), np.int64)
+        for n in np.flatnonzero(np.bincount(key)).tolist():
+            slot[n] = keys.slot(names[n])
+        rows = matches.with_columns(pl.Series("slot", slot[key]))
         return rows[self._order(rows)].select(ROWS.keys())
 
     def _order(self, rows: pl.DataFrame) -> Positions:

@@ -107,7 +107,7 @@ def _transition(step: Transition) -> Text:
     count = plural(step.event_count, "event")
     if step.window_count is not None and step.n == 0:
         count = f"{step.window_count} in the window"
-    text = Text.assemble((f"{_MARKS.get(step.to_status, '●')} {step.to_status:<11}", style), cell(step.reason, True))
+    text = Text.assemble((f"{_MARKS.get(step.to_status, '●')} {step.to_status:<12}", style), cell(step.reason, True))
     return text.append(f"  ({count})", "dim")
 
 

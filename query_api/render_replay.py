@@ -17,7 +17,8 @@ def show_summary(console: Console, counts: Mapping[str, int], seconds: float) ->
     by_status = ", ".join(f"{counts[status]:,} {status}" for status in STATUSES if counts.get(status))
     total = sum(counts.get(status, 0) for status in STATUSES)
     console.print(
-        f"{plural(total, 'incident')}{f': {by_status}' if by_status else ''}, from {counts['matches']:,} matches", highlight=False
+        f"{plural(total, 'incident')}{f': {by_status}' if by_status else ''}, from {counts['matches']:,} matches",
+        highlight=False,
     )
     notes = [
         f"{counts['late']:,} late" if counts["late"] else "",

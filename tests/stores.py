@@ -26,9 +26,8 @@ def t(minute: float) -> datetime:
 
 def rows(table: str, *values: Mapping[str, Any]) -> pl.DataFrame:
     """Rows of a table; what is not said is null."""
-    columns = TABLES[table].columns
-    return pl.DataFrame([{name: None, **{n: row.get(n) for n in columns}} for row in values for name in [next(iter(columns))]],
-                        schema=dict(columns))  # fmt: skip
+    columns = dict(TABLES[table].columns)
+    return pl.DataFrame([[row.get(name) for name in columns] for row in values], schema=columns, orient="row")
 
 
 def event(offset: int, minute: float, source: str, kind: str, rule: str | None = None, **more: Any) -> dict[str, Any]:
@@ -109,7 +108,9 @@ def tables() -> dict[str, pl.DataFrame]:
             [(rule.id, VERSIONS[rule.id], definition(effective(rule))) for rule in rulefiles.builtin()],
             schema=dict(TABLES["rules"].columns), orient="row",
         ),
-        "dead_letters": rows("dead_letters", {"partition": "p", "offset": 14, "raw": "{", "error": "not JSON", "at": t(9)}),
+        "dead_letters": rows(
+            "dead_letters", {"partition": "p", "offset": 14, "raw": "{", "error": "not JSON", "at": t(9)}
+        ),
     }  # fmt: skip
 
 

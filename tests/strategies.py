@@ -292,6 +292,10 @@ class Step:
     restart: bool
     ask: int | None  # ask for provisional output: 0 up to the lowest watermark, else as long after the last `at`
 
+    def __repr__(self) -> str:
+        which = [row["offset"] for row in self.rows]
+        return f"{self.partition}{which} w={self.watermark - START} {self.settle=} {self.restart=} {self.ask=}"
+
 
 @st.composite
 def arrivals(draw: st.DrawFn, scenario: Scenario, stamped: bool = True) -> list[Step]:

@@ -24,7 +24,7 @@ from connectors.formats.types import Decoded, DecodeOptions
 BOM = b"\xef\xbb\xbf"
 SPACE = b" \t\r"
 WORTHWHILE = 64  # lines; fewer are decoded one by one just as fast
-REMEMBERED = 64  # shapes
+REMEMBERED = 16  # shapes
 ATTEMPTS = 16  # lines looked at in vain before the rest of a chunk is decoded one by one
 
 NO_REJECTS = rejects_of([], [], [])
@@ -86,10 +86,8 @@ def _by_shape(lines: Lines, rows: Ints, options: DecodeOptions) -> tuple[list[pl
     left: list[Ints] = []
 
     def claim(shape: Shape, rest: Ints) -> tuple[int, Ints]:
-        # Where the first shape has not claimed most lines there are many, and a quick look saves most of the proving.
-        likely = lines.likely(shape, rest) if mixed else rest
-        matches = (texts if len(likely) == len(texts) else texts.gather(likely)).str.contains(shape.pattern).to_numpy()
-        claimed = likely if matches.all() else likely[matches]
+        matches = (texts if len(rest) == len(texts) else texts.gather(rest)).str.contains(shape.pattern).to_numpy()
+        claimed = rest if matches.all() else rest[matches]
         if len(claimed) < WORTHWHILE:
             return 0, rest
         try:
@@ -98,28 +96,26 @@ def _by_shape(lines: Lines, rows: Ints, options: DecodeOptions) -> tuple[list[pl
             left.append(claimed[~good])
         except shaped.Unsupported:
             left.append(claimed)
-        return len(claimed), rest[np.isin(rest, claimed, assume_unique=True, invert=True)]
+        return len(claimed), rest[~matches]
 
-    mixed = False
     known = _known(rigid)
     yields: dict[Shape, int] = {}
     for shape in known:
         if len(rows) >= WORTHWHILE:
             yields[shape], rows = claim(shape, rows)
-            mixed = True
     attempts = 0
     while len(rows) >= WORTHWHILE and attempts < ATTEMPTS:
         learned = _learned(lines.raw(int(rows[0])), rigid)
         claimed = 0
         if learned is not None and learned not in yields:
             claimed, rows = claim(learned, rows)
-            mixed = True
         if learned is not None and claimed:
             yields[learned] = claimed
         else:
             attempts += 1
             left.append(rows[:1])
             rows = rows[1:]
+    known.sort(key=lambda shape: -yields.get(shape, 0))
     _remember(rigid, known, yields)
     return frames, np.sort(np.concatenate([*left, rows]))
 

@@ -10,7 +10,7 @@ import polars as pl
 import pyarrow as pa
 
 from connectors.formats import spans
-from connectors.formats.shapes import Anchor, Shape, Value
+from connectors.formats.shapes import Anchor, Value
 from connectors.formats.spans import Bytes, Ints, Span
 
 
@@ -47,17 +47,6 @@ class Lines:
             buffers = [None, pa.py_buffer(edges), pa.py_buffer(self.chunk)]
             return pl.Series(pa.Array.from_buffers(pa.utf8(), len(self.starts), buffers))
         return pl.Series([_valid(self.raw(row)) for row in range(len(self.starts))], dtype=pl.String)
-
-    def likely(self, shape: Shape, rows: Ints) -> Ints:
-        """Those of `rows` that have the names of `shape` where it has them; the last names usually differ first."""
-        for number, name in reversed(shape.names):
-            if len(rows):
-                base = self.first[rows] if number >= 0 else self.first[rows + 1]
-                at = self.quotes.take(base + number, mode="clip")
-                places = len(self.data) - len(name) + 1
-                windows = np.ndarray((places,), f"S{len(name)}", self.data.data, strides=(1,))
-                rows = rows[windows.take(at, mode="clip") == name]
-        return rows
 
     def raw(self, row: int) -> bytes:
         return self.data[self.starts[row] : self.ends[row]].tobytes()

@@ -70,14 +70,12 @@ class Value:
 class Shape:
     """`pattern` proves a line, with its line end or without; `values` by path, top-level fields in their order.
 
-    `unplaced` are the paths of values that exist in every line, but have no countable place. `names` are the names with
-    the numbers of their first quotation marks: a quick way to tell lines apart, no proof.
+    `unplaced` are the paths of values that exist in every line, but have no countable place.
     """
 
     pattern: str
     values: dict[Path, Value] = field(compare=False)
     unplaced: frozenset[Path] = field(compare=False)
-    names: tuple[tuple[int, bytes], ...] = field(compare=False)
 
 
 def learn(line: str, rigid: bool) -> Shape | None:
@@ -92,7 +90,7 @@ def learn(line: str, rigid: bool) -> Shape | None:
     except _Irregular:
         return None
     pattern = "^" + "".join(token.pattern for token in scanner.tokens) + r"\n?$"
-    return Shape(pattern, values, frozenset(scanner.ranges.keys() - values.keys()), _names(scanner.tokens))
+    return Shape(pattern, values, frozenset(scanner.ranges.keys() - values.keys()))
 
 
 class _Irregular(Exception):
@@ -235,11 +233,6 @@ def _anchors(tokens: list[_Token]) -> list[Anchor | None]:
         else:
             backward.append(Anchor(last.quote, last.shift - len(token.fixed)) if last and token.fixed else None)
     return [left or right for left, right in zip(forward, reversed(backward), strict=True)]
-
-
-def _names(tokens: list[_Token]) -> tuple[tuple[int, bytes], ...]:
-    numbered = zip(_numbers(tokens), tokens, strict=True)
-    return tuple((number, token.fixed) for number, token in numbered if number is not None and token.fixed and token.quotes)
 
 
 def _after_last_quote(token: _Token) -> int:

@@ -76,9 +76,16 @@ def test_columns_nobody_reads_stay_empty() -> None:
 
 
 def test_a_mapping_moves_fields_and_overrides_types() -> None:
-    rules = load("columns: {source: $.path, tenant: $.user}\naccess_log: [{match: '^503$', type: overloaded}]", "m.yaml")
+    rules = load(
+        "columns: {source: $.path, tenant: $.user}\naccess_log: [{match: '^503$', type: overloaded}]", "m.yaml"
+    )
     row = decode(COMBINED, DecodeOptions(mapping=rules, stream="deploy"))
-    assert (row["source"], row["tenant"], row["type"], row["stream"]) == ('/a?b=\\"c\\"', "alice", "overloaded", "deploy")
+    assert (row["source"], row["tenant"], row["type"], row["stream"]) == (
+        '/a?b=\\"c\\"',
+        "alice",
+        "overloaded",
+        "deploy",
+    )
     rules = load("access_log: [{match: login, field: path, type: login, code: bad}]", "m.yaml")
     row = decode(COMBINED.replace("/a?", "/login?"), DecodeOptions(mapping=rules))
     assert (row["type"], row["code"]) == ("login", "bad")

@@ -16,6 +16,7 @@ import zstandard
 
 from connectors import chunks as chunking
 from connectors.chunks import pieces
+from connectors.compression import Read
 from connectors.files import Input, InputError, expand, names, open_partition, plan
 from connectors.formats import FORMATS, Format, format_of
 from connectors.formats.types import DecodeOptions
@@ -133,7 +134,7 @@ def test_the_format_is_told_by_content_then_by_name(name: str, first: bytes, exp
 # --- cutting ---------------------------------------------------------------------------------------------------------
 
 
-def from_blocks(data: bytes, sizes: random.Random) -> "chunking.Read":
+def from_blocks(data: bytes, sizes: random.Random) -> Read:
     stream = io.BytesIO(data)
     return lambda size: stream.read(min(size, sizes.randint(1, 40)))
 
@@ -150,7 +151,9 @@ def test_pieces_are_the_whole_input_in_whole_lines(seed: int, monkeypatch: pytes
     good = b"".join(piece.data for piece in found if piece.error is None)
     lines = data.splitlines(keepends=True)
     assert good == b"".join(line for line in lines if len(line.rstrip(b"\n")) <= 50)
-    assert [piece.size for piece in found if piece.error] == [len(line) for line in lines if len(line.rstrip(b"\n")) > 50]
+    assert [piece.size for piece in found if piece.error] == [
+        len(line) for line in lines if len(line.rstrip(b"\n")) > 50
+    ]
     assert all(piece.data.endswith(b"\n") for piece in found[:-1] if piece.error is None)
 
 
@@ -255,7 +258,9 @@ def test_stdin_is_read_like_a_file_and_skipped_on_resume(tmp_path: Path, monkeyp
 @pytest.mark.parametrize("ending", [".gz", ".zst"])
 def test_of_a_truncated_file_everything_before_is_delivered(tmp_path: Path, ending: str) -> None:
     draw = random.Random(1)
-    lines = [b'{"time":"2024-01-01T00:00:00Z","source":"%016x","type":"t"}\n' % draw.getrandbits(64) for _ in range(50_000)]
+    lines = [
+        b'{"time":"2024-01-01T00:00:00Z","source":"%016x","type":"t"}\n' % draw.getrandbits(64) for _ in range(50_000)
+    ]
     whole = compressed(b"".join(lines), ending)
     (tmp_path / "a").write_bytes(whole[: len(whole) * 2 // 3])
     entry = plan([str(tmp_path / "a")])[0]
@@ -299,7 +304,9 @@ def test_members_one_after_the_other_are_one_content(tmp_path: Path) -> None:
         (lambda path: path.write_bytes(b"x" * path.stat().st_size), "the file was changed while it was read"),
     ],
 )
-def test_a_file_that_changes_while_read_stops_there(tmp_path: Path, change: Callable[[Path], object], reason: str) -> None:
+def test_a_file_that_changes_while_read_stops_there(
+    tmp_path: Path, change: Callable[[Path], object], reason: str
+) -> None:
     path = tmp_path / "a.jsonl"
     path.write_bytes(events(20_000))
     os.utime(path, (1, 1))

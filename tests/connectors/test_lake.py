@@ -109,7 +109,7 @@ def test_a_reader_is_told_what_to_do_when_there_is_nothing_to_read(tmp_path: Pat
     """No store: make one. A store that is in use and was never published: say so."""
     with pytest.raises(StoreError, match="tocsin replay"):
         open_reader(tmp_path / "nothing")
-    with pytest.raises(StoreError, match="in use.*nothing has been published"):
+    with pytest.raises(StoreError, match=r"in use.*nothing has been published"):
         open_reader(data)
 
 

@@ -75,9 +75,21 @@ def test_replaced_provisional_rows_go_and_settled_ones_stay(store: Store) -> Non
     unsettled = {**step("i", 1, 5, "Recovering", "No events for 5 min", 1), "settled": False}
     final = step("i", 0, 0, "Open", "Pattern matched: r", 1, 1)
     other = {**unsettled, "incident_id": "j"}
-    store.flush({"transitions": rows("transitions", final, unsettled, other)}, {})
-    store.flush({}, {}, replaces=["i"])
-    assert [(row[0], row[1]) for row in contents(store)["transitions"]] == [("i", 0), ("j", 1)]
+    never = {**step("k", 0, 0, "Open", "Pattern matched: r", 1, 1), "settled": False}
+    known = [{**incident(name, "r", "s", 0, 1, 1), "settled": False} for name in "ijk"]
+    store.flush(
+        {
+            "transitions": rows("transitions", final, unsettled, other, never),
+            "incidents": rows("incidents", *known),
+            "incident_tenants": rows("incident_tenants", *({"incident_id": name, "tenant": "a"} for name in "ijk")),
+        },
+        {},
+    )
+    store.flush({}, {}, replaces=["i", "k"])
+    left = contents(store)
+    assert [(row[0], row[1]) for row in left["transitions"]] == [("i", 0), ("j", 1)]
+    assert [row[0] for row in left["incidents"]] == ["i", "j"]  # k was provisional as a whole
+    assert [row[0] for row in left["incident_tenants"]] == ["i", "j"]
 
 
 def test_an_error_in_the_middle_of_a_flush_leaves_nothing_of_it(store: Store) -> None:

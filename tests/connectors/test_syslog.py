@@ -54,9 +54,25 @@ def test_a_repeated_message_counts_as_often_as_it_happened() -> None:
 @pytest.mark.parametrize(
     ("program", "message", "expected", "fields"),
     [
-        ("sshd", "Failed password for invalid user pi from ::1 port 5 ssh2", "auth_failed", {"user": "pi", "client": "::1"}),
-        ("sshd", "Failed password for invalid user  from 192.0.2.7 port 5 ssh2", "auth_failed", {"client": "192.0.2.7"}),
-        ("sshd", "Accepted publickey for bob from 192.0.2.7 port 5 ssh2: RSA", "auth_accepted", {"method": "publickey"}),
+        (
+            "sshd",
+            "Failed password for invalid user pi from ::1 port 5 ssh2",
+            "auth_failed",
+            {"user": "pi", "client": "::1"},
+        ),
+        (
+            "sshd",
+            "Failed password for invalid user  from 192.0.2.7 port 5 ssh2",
+            "auth_failed",
+            {"client": "192.0.2.7"},
+        ),
+        (
+            "sshd",
+            "Accepted publickey for bob from 192.0.2.7 port 5 ssh2: RSA",
+            "auth_accepted",
+            {"method": "publickey"},
+        ),
+        ("sshd", "Failed publickey for bob from 192.0.2.7 port 5 ssh2: RSA", "auth_key_refused", {"user": "bob"}),
         ("sshd", "Invalid user a b from 192.0.2.7", "auth_invalid_user", {"user": "a b"}),
         (
             "sshd",
@@ -64,7 +80,12 @@ def test_a_repeated_message_counts_as_often_as_it_happened() -> None:
             "auth_max_attempts",
             {"user": "root"},
         ),
-        ("sshd", "pam_unix(sshd:session): session opened for user bob(uid=1) by (uid=0)", "session_opened", {"user": "bob"}),
+        (
+            "sshd",
+            "pam_unix(sshd:session): session opened for user bob(uid=1) by (uid=0)",
+            "session_opened",
+            {"user": "bob"},
+        ),
         ("CRON", "pam_unix(cron:session): session closed for user root", "session_closed", {"user": "root"}),
         ("sshd", "Connection closed by 192.0.2.7 port 5 [preauth]", "connection_closed", {"client": "192.0.2.7"}),
         ("sshd", "Connection closed by invalid user x 192.0.2.7 port 5", "connection_closed", {"user": "x"}),
@@ -143,7 +164,7 @@ def test_seven_thousand_real_lines() -> None:
     failed = [line for line in lines if "Failed password for" in line]
     rows = decoded.frame.filter(type="auth_failed")
     assert len(rows) == len(failed)
-    times = [int((re.search(r"repeated (\d+) times", line) or re.match("()", line) or [""])[1] or 1) for line in failed]
+    times = [int("".join(re.findall(r"repeated (\d+) times", line)) or 1) for line in failed]
     assert rows["value"].to_list() == times
     clients = Counter(re.findall(r" from (\S+) port", "\n".join(failed)))
     assert Counter(rows["attributes"].str.json_path_match("$.client")) == clients

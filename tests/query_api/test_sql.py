@@ -26,7 +26,8 @@ def test_statements_that_ask(con: DuckDBPyConnection, query: str) -> None:
 
 @pytest.mark.parametrize(
     "query",
-    ["DROP TABLE events", "DELETE FROM events", "INSERT INTO meta VALUES ('a', 'b')", "SET enable_external_access = true",
+    ["DROP TABLE events", "DELETE FROM events", "INSERT INTO meta VALUES ('a', 'b')",
+     "SET enable_external_access = true",
      "SELECT 1; DROP TABLE events", "COPY events TO 'x.csv'", "ATTACH 'x.duckdb'", "INSTALL httpfs", "",
      "EXPLAIN ANALYZE DELETE FROM events", "FROM read_text('/etc/passwd')", "SELEC 1", "FROM nowhere"],
 )  # fmt: skip

@@ -1,0 +1,91 @@
+"""Whole processes over the same log: how the work is shared out and cut into pieces must not show in the result."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from connectors.reader import open_reader
+from query_api.export import export_table
+from tests.system.runs import COMPARED, assert_same, counts, query, replay, tables
+from tests.system.world import write, write_rules
+
+EVENTS = 24_000
+
+
+@pytest.fixture(scope="module")
+def log(tmp_path_factory: pytest.TempPathFactory) -> list[Path | str]:
+    """The arguments that all replays share."""
+    folder = tmp_path_factory.mktemp("log")
+    return [write(folder / "in", EVENTS), "--rules", write_rules(folder / "rules.yaml")]
+
+
+@pytest.fixture(scope="module")
+def one(log: list[Path | str], tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One process, as most people run it."""
+    return replay(tmp_path_factory.mktemp("one") / "data", *log)
+
+
+def test_the_log_has_everything_in_it(one: Path) -> None:
+    """Otherwise the comparisons below would say little."""
+    numbers = counts(one)
+    assert numbers["events"] > EVENTS
+    assert all(numbers[name] > 20 for name in ("matches", "late", "duplicates", "dead_letters")), numbers
+    assert all(frame.height for frame in tables(one).values())
+    assert query(one, "SELECT count(DISTINCT rule_id) > 6 FROM incidents") == [(True,)]
+    assert query(one, "SELECT count(*) > 0 FROM transitions WHERE reason = 'Resolved manually'") == [(True,)]
+    assert query(one, "SELECT count(*) > 0 FROM transitions WHERE reason = 'No events for 2 min'") == [(True,)]
+    assert query(one, "SELECT count(*) > 0 FROM incidents WHERE reopen_count > 0") == [(True,)]
+
+
+@pytest.mark.parametrize("workers", [2, 4])
+def test_any_number_of_workers_gives_the_same_tables(
+    workers: int, one: Path, log: list[Path | str], tmp_path: Path
+) -> None:
+    """Somebody with more cores would get other incidents than a colleague."""
+    many = replay(tmp_path / "data", *log, "--workers", str(workers))
+    assert_same(tables(many), tables(one))
+    assert counts(many) == counts(one)
+
+
+def test_more_workers_than_files(tmp_path: Path) -> None:
+    """`--workers 4` on one file must not wait for work that never comes."""
+    small = write(tmp_path / "in", 300, partitions=1)
+    assert_same(tables(replay(tmp_path / "a", small, "--workers", "3")), tables(replay(tmp_path / "b", small)))
+
+
+@pytest.mark.parametrize(("shards", "epoch"), [("1", "10"), ("7", "0.05")])
+def test_shards_and_snapshots_do_not_show(
+    shards: str, epoch: str, one: Path, log: list[Path | str], tmp_path: Path
+) -> None:
+    """Tuning for speed must not change what happened; nor may the order in which shards write."""
+    other = replay(tmp_path / "data", *log, "--shards", shards, "--epoch", epoch)
+    assert_same(tables(other), tables(one))
+
+
+def test_without_events_the_incidents_are_the_same(one: Path, log: list[Path | str], tmp_path: Path) -> None:
+    """`--no-events` reads fewer columns; a rule that needs one of the others would silently never match."""
+    other = replay(tmp_path / "data", *log, "--no-events")
+    kept = [name for name in COMPARED if name != "events"]
+    assert_same(tables(other, names=kept), tables(one, names=kept))
+    assert query(other, "SELECT count(*) FROM events") == [(0,)]
+
+
+def test_the_same_log_gives_the_same_bytes(one: Path, log: list[Path | str], tmp_path: Path) -> None:
+    """Two people who replay the same log can compare checksums of what they export."""
+    again = replay(tmp_path / "data", *log)
+    assert_same(tables(again), tables(one))
+    for ending in ("csv", "parquet"):
+        files = {}
+        for name, data in (("one", one), ("again", again)):
+            con = open_reader(data, writes_files=True).connection
+            folder = tmp_path / name
+            files[name] = [export_table(con, table, folder / f"{table}.{ending}") for table in COMPARED]
+        for first, second in zip(files["one"], files["again"], strict=True):
+            assert first.read_bytes() == second.read_bytes(), first.name
+
+
+def test_the_published_lake_says_what_the_store_says(one: Path) -> None:
+    """Analysts read the lake, the command line the store: nobody could explain a difference."""
+    assert_same(tables(one, "analyst.duckdb"), tables(one))
