@@ -22,12 +22,12 @@ from connectors.formats.types import DecodeOptions
 from connectors.reader import open_reader
 from connectors.schema import TABLES
 from connectors.store import StoreError
-from operators.events import DEFAULT_WORKSPACE, SEVERITIES
-from operators.rule_errors import RuleError
-from operators.rules import Rule, in_order
 from flows import progress, replay
 from flows.plan import SHARDS, Input, Plan
 from operators.durations import parse_duration
+from operators.events import DEFAULT_WORKSPACE, SEVERITIES
+from operators.rule_errors import RuleError
+from operators.rules import Rule, in_order
 from query_api import as_json
 from query_api.events import incident_events
 from query_api.explain import explain_incident

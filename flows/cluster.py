@@ -13,7 +13,6 @@ from threading import Event as Flag
 from flows.plan import Plan
 
 
-
 class WorkerDied(Exception):
     """A worker ended before its work was done; the others were stopped."""
 

@@ -1,7 +1,7 @@
 """The dataflow (DESIGN section 5), the same for one worker and for many.
 
-    records ─► classify ─┬─► events, dead letters ─────────┐
-                         └─► shard ─► detect ──────────────┴─► store
+records ─► classify ─┬─► events, dead letters ─────────┐
+                     └─► shard ─► detect ──────────────┴─► store
 """
 
 from __future__ import annotations
@@ -23,6 +23,7 @@ from flows.detect import Detect, ShardInput, by_shard
 from flows.plan import Plan
 from flows.sink import STORE, Counts, Stored, StoreSink
 from flows.source import FileSource
+from flows.versions import RuleVersions
 from operators.classify import Classified, Classifier
 from operators.events import DEAD_LETTERS, DECODED, EVENTS
 from operators.intake import Batch
@@ -51,11 +52,14 @@ def build(plan: Plan, data: Path, board: Board, stop: Flag, *, resumed: bool) ->
     flow = Dataflow("tocsin")
     batches = op.input("records", flow, FileSource(plan, options, board, stop))
     classified = op.map("classify", batches, partial(_classify, classifier, plan.events))
+    versions = RuleVersions(classifier.rules)
     shares = op.flat_map("shard", classified, partial(_shares, plan.shards))
     detected = op.stateful_batch("detect", shares, lambda state: Detect(names, plan.until, plan.drain, state))
     outputs = op.map("settled", detected, lambda pair: (STORE, pair[1]))
-    stored = op.map("stored", classified, lambda pair: (STORE, _stored(*pair, events=plan.events)))
-    op.output("store", op.merge("all", stored, outputs), StoreSink(data, repeating=resumed, publish_every=plan.publish_every))
+    stored = op.map("stored", classified, lambda pair: (STORE, _stored(*pair, versions, events=plan.events)))
+    op.output(
+        "store", op.merge("all", stored, outputs), StoreSink(data, repeating=resumed, publish_every=plan.publish_every)
+    )
     return flow
 
 
@@ -71,7 +75,7 @@ def _shares(shards: int, pair: tuple[Batch, Classified]) -> Iterable[tuple[str, 
         yield str(n), ShardInput(batch.partition, batch.watermark, batch.last_at, batch.ended, parts.get(n))
 
 
-def _stored(batch: Batch, classified: Classified, *, events: bool) -> Stored:
+def _stored(batch: Batch, classified: Classified, versions: RuleVersions, *, events: bool) -> Stored:
     """What the store gets of a batch, in the columns of its tables."""
     letters = batch.dead_letters
     if classified.rejects.height:
@@ -91,7 +95,8 @@ def _stored(batch: Batch, classified: Classified, *, events: bool) -> Stored:
     )
     counts = replace(counts, records=batch.frame.height + counts.duplicates + counts.dead_letters)
     claims = classified.claims.with_columns(partition)
-    return Stored(batch.partition, batch.next_offset, batch.watermark, rows, claims, letters, counts)
+    rules = versions.told(batch.settings)
+    return Stored(batch.partition, batch.next_offset, batch.watermark, rows, claims, letters, rules, counts)
 
 
 def _unusable(batch: Batch, rejects: pl.DataFrame) -> pl.DataFrame:
@@ -99,5 +104,3 @@ def _unusable(batch: Batch, rejects: pl.DataFrame) -> pl.DataFrame:
     times = batch.frame.select("offset", at="ingested_at")
     rows = rejects.join(times, on="offset", how="left").with_columns(partition=pl.lit(batch.partition))
     return rows.select(DEAD_LETTERS.keys())
-
-

@@ -60,7 +60,11 @@ class _Lines:
         self._next += EVERY
         share = f"{100 * progress.bytes_read / progress.bytes_total:.0f} %, " if progress.bytes_total else ""
         rate = _rate(progress, self._began)
-        left = (progress.bytes_total - progress.bytes_read) / max(progress.bytes_read, 1) * (time.monotonic() - self._began)
+        left = (
+            (progress.bytes_total - progress.bytes_read)
+            / max(progress.bytes_read, 1)
+            * (time.monotonic() - self._began)
+        )
         eta = f", {left:.0f} s left" if progress.bytes_total and progress.bytes_read else ""
         self._console.print(
             f"{share}{progress.records:,} events, {rate:,.0f} events/s{eta}", highlight=False, soft_wrap=True

@@ -14,7 +14,6 @@ from threading import Event as Flag
 from threading import Thread
 from types import FrameType
 
-import polars as pl
 from bytewax._bytewax import cluster_main, init_db_dir, run_main
 from bytewax.recovery import RecoveryConfig
 
@@ -24,7 +23,7 @@ from flows import cluster
 from flows.board import Board
 from flows.dataflow import build, rules_of
 from flows.plan import Plan
-from operators.policy import definition, policy_of
+from flows.versions import RuleVersions
 
 FINISHED = "finished"
 BOARD_FILE = "board.bin"
@@ -72,11 +71,9 @@ def prepare(plan: Plan, data: Path, *, overwrite: bool = False) -> None:
             old.unlink(missing_ok=True)
     recovery = data / "recovery"
     recovery.mkdir(parents=True)
-    init_db_dir(recovery, plan.shards)
+    init_db_dir(recovery, plan.shards)  # type: ignore[no-untyped-call]
     with Store.create(store, plan.shards) as fresh:
-        written = [(rule.id, policy_of(rule).version, definition(rule)) for rule in rules]
-        columns = {"rule_id": pl.String, "version": pl.String, "definition": pl.String}
-        fresh.flush({"rules": pl.DataFrame(written, schema=columns, orient="row")}, {})
+        fresh.flush({"rules": RuleVersions(rules).told({})}, {})
     # Last: with the plan in place the run can be resumed.
     plan.write(recovery)
 
@@ -87,7 +84,9 @@ def resumable(data: Path, workers: int | None) -> Plan:
     try:
         plan = Plan.read(recovery)
     except FileNotFoundError:
-        raise ReplayError(f"there is nothing to resume in {data}: start with `tocsin replay FILE --data {data}`") from None
+        raise ReplayError(
+            f"there is nothing to resume in {data}: start with `tocsin replay FILE --data {data}`"
+        ) from None
     with Store.open(data / "store.duckdb", read_only=True) as store:
         if store.meta().get(FINISHED):
             raise ReplayError(f"the replay in {data} is complete: there is nothing to resume")
@@ -128,11 +127,11 @@ def execute(plan: Plan, data: Path, board: Board, stop: Flag, *, resumed: bool, 
             addresses: list[str] | None = None) -> None:  # fmt: skip
     """Run the dataflow in this process: all of it, or as the worker `index` of a cluster."""
     flow = build(plan, data, board, stop, resumed=resumed)
-    epoch, recovery = timedelta(seconds=plan.epoch), RecoveryConfig(str(data / "recovery"))
+    epoch, recovery = timedelta(seconds=plan.epoch), RecoveryConfig(str(data / "recovery"))  # type: ignore[no-untyped-call]
     if addresses is None:
-        run_main(flow, epoch_interval=epoch, recovery_config=recovery)
+        run_main(flow, epoch_interval=epoch, recovery_config=recovery)  # type: ignore[no-untyped-call]
     else:
-        cluster_main(flow, addresses, index, epoch_interval=epoch, recovery_config=recovery)
+        cluster_main(flow, addresses, index, epoch_interval=epoch, recovery_config=recovery)  # type: ignore[no-untyped-call]
 
 
 def _conclude(data: Path, finished: bool) -> dict[str, int]:

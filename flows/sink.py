@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import pickle
 import time
-from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any
 
 import polars as pl
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
@@ -21,8 +21,9 @@ from connectors.store import Position, Store
 from operators.clock import NEVER
 from operators.output import Output
 
-# Events in one transaction: four row groups of DuckDB, which go straight into the file.
-FLUSH_EVENTS = 4 * 122_880
+# Events in one transaction, in multiples of a row group of DuckDB: these go straight into the file, compressed once.
+ROW_GROUP = 122_880
+FLUSH_EVENTS = 4 * ROW_GROUP
 # Rows of incidents and their parts that may wait for the events.
 FLUSH_ROWS = 200_000
 
@@ -49,6 +50,7 @@ class Stored:
     events: pl.DataFrame | None
     claims: pl.DataFrame
     dead_letters: pl.DataFrame
+    rules: pl.DataFrame
     counts: Counts
 
 
@@ -84,7 +86,7 @@ class StorePartition(StatefulSinkPartition[Stored | Output, bytes]):
             self._store.resume({name: position.next_offset for name, position in self._positions.items()})
         self._pending = _Pending()
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="store")
-        self._writing: Future[None] | None = None
+        self._writing: Future[Any] | None = None
         self._publish_every = publish_every
         self._published = time.monotonic()
 
@@ -97,7 +99,7 @@ class StorePartition(StatefulSinkPartition[Stored | Output, bytes]):
             else:
                 self._take(item)
         if self._pending.events >= FLUSH_EVENTS or self._pending.rows >= FLUSH_ROWS:
-            self._flush()
+            self._flush(whole_groups=True)
 
     def snapshot(self) -> bytes:
         """Everything so far is in the store: this is where a resumed run begins."""
@@ -120,6 +122,7 @@ class StorePartition(StatefulSinkPartition[Stored | Output, bytes]):
             self._pending.add("events", item.events)
         self._pending.add("claims", item.claims)
         self._pending.add("dead_letters", item.dead_letters)
+        self._pending.add("rules", item.rules)
         watermark = None if item.watermark == NEVER else item.watermark
         before = self._positions.get(item.partition)
         if watermark is None and before is not None:
@@ -128,12 +131,23 @@ class StorePartition(StatefulSinkPartition[Stored | Output, bytes]):
         for name, value in asdict(item.counts).items():
             setattr(self._counts, name, getattr(self._counts, name) + value)
 
-    def _flush(self) -> None:
-        """Hand over what is pending; at most one flush is being written meanwhile."""
+    def _flush(self, *, whole_groups: bool = False) -> None:
+        """Hand over what is pending; at most one flush is being written meanwhile.
+
+        whole_groups: events that do not fill a row group wait for the next flush, and the positions say so.
+        """
         self._wait()
-        tables = {name: pl.concat(frames, rechunk=False) for name, frames in self._pending.tables.items()}
-        positions, meta = dict(self._positions), {f"count.{k}": str(v) for k, v in asdict(self._counts).items()}
+        tables = {name: pl.concat(frames) for name, frames in self._pending.tables.items()}
+        positions = dict(self._positions)
         self._pending = _Pending()
+        events = tables.get("events")
+        if whole_groups and events is not None:
+            cut = events.height - events.height % ROW_GROUP
+            tables["events"], rest = events[:cut], events[cut:]
+            self._pending.add("events", rest)
+            for partition, offset in rest.group_by("partition").agg(pl.col("offset").min()).iter_rows():
+                positions[partition] = Position(offset, positions[partition].watermark)
+        meta = {f"count.{name}": str(value) for name, value in asdict(self._counts).items()}
         self._writing = self._writer.submit(self._store.flush, tables, positions, meta)
 
     def _wait(self) -> None:
@@ -157,5 +171,4 @@ class StoreSink(FixedPartitionedSink[Stored | Output, bytes]):
         return StorePartition(self._data, resume_state, self._repeating, self._publish_every)
 
 
-STORE = "store"
-Route = Callable[[Stored | Output], tuple[str, Stored | Output]]
+STORE = "store"  # its one partition

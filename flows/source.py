@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import cache
 from threading import Event as Flag
+
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
 from connectors import files
@@ -56,9 +57,10 @@ class FilePartition(StatefulSourcePartition[Batch, bytes]):
                  largest: int, state: bytes | None) -> None:  # fmt: skip
         self._plan, self._name, self._board, self._stop = plan, item.name, board, stop
         self._options = options
-        self._intake, self._position, self._ended = (
+        resumed: tuple[Intake, Position | None, bool] = (
             pickle.loads(state) if state is not None else (Intake(item.name, plan.lateness), None, False)
         )
+        self._intake, self._position, self._ended = resumed
         self._format = FORMATS[item.format]
         entry = files.Input(item.name, item.path, self._format, item.size)
         self._reader = None if self._ended else files.open_partition(entry, options, self._position, largest)

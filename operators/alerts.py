@@ -152,4 +152,3 @@ def _expand(c: Cycles, announcement: Positions, tenants: Tenants, emission: Emis
     touched = total.join(seen.select("episode", "tenant").unique(), on=["episode", "tenant"], how="semi")
     emission.tenants(touched.select("ref", "tenant", "count", "first", "last"))
     return total.filter(pl.Series(~c.ended[episode]))
-

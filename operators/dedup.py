@@ -8,7 +8,8 @@ without touching Python objects.
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
@@ -23,19 +24,26 @@ _UNSEEN = np.iinfo(np.int64).min
 Mask = NDArray[np.bool_]
 
 
-class Run(NamedTuple):
+@dataclass(frozen=True, slots=True)
+class Run:
     """Sightings sorted by (low, high): the halves of the id's hash and the ingest time (µs) of its first record."""
 
     low: NDArray[np.uint64]
     high: NDArray[np.uint64]
     first: NDArray[np.int64]
 
-    def __getitem__(self, rows: Any) -> Run:  # type: ignore[override]
+    def take(self, rows: NDArray[np.bool_] | NDArray[np.int64]) -> Run:
         """The sightings a mask or an index array picks."""
         return Run(self.low[rows], self.high[rows], self.first[rows])
 
+    def joined(self, other: Run) -> Run:
+        """These sightings and the other's behind them."""
+        pairs = ((self.low, other.low), (self.high, other.high), (self.first, other.first))
+        return Run(*(np.concatenate(pair) for pair in pairs))
+
     @property
     def size(self) -> int:
+        """How many."""
         return len(self.low)
 
 
@@ -57,11 +65,11 @@ class Deduplicator:
         ids = Run(columns["low"].to_numpy(), columns["high"].to_numpy(), columns["first"].to_physical().to_numpy())
         now = int(ids.first[-1])
         order = np.lexsort((rows, ids.high, ids.low))
-        ids, rows = ids[order], rows[order]
+        ids, rows = ids.take(order), rows[order]
         seen = self._first_seen(ids)
         new = _new(ids, seen)
-        self._forget(ids[new & (seen != _UNSEEN)])  # they outlived their 24 h: the new sighting is the first again
-        self._add(ids[new], now - REMEMBERED)
+        self._forget(ids.take(new & (seen != _UNSEEN)))  # they outlived their 24 h: the new sighting is the first again
+        self._add(ids.take(new), now - REMEMBERED)
         if new.all():
             return frame
         self.dropped += int((~new).sum())
@@ -94,21 +102,25 @@ class Deduplicator:
             drop = [i for i in maybe.tolist() if (int(run.low[i]), int(run.high[i])) in gone]
             keep = np.ones(run.size, np.bool_)
             keep[drop] = False
-            self._runs[n] = run[keep]
+            self._runs[n] = run.take(keep)
 
     def _add(self, run: Run, oldest: int) -> None:
         self._runs = [kept for kept in (*self._runs, run) if kept.size]
         while len(self._runs) > 1 and self._runs[-2].size < 2 * self._runs[-1].size:
             older, newer = self._runs[-2:]
-            merged = Run(*(np.concatenate(pair) for pair in zip(older, newer, strict=True)))
-            merged = merged[merged.first > oldest]
-            self._runs[-2:] = [merged[np.lexsort((merged.high, merged.low))]]
+            merged = older.joined(newer)
+            merged = merged.take(merged.first > oldest)
+            self._runs[-2:] = [merged.take(np.lexsort((merged.high, merged.low)))]
 
     def __len__(self) -> int:
         return sum(run.size for run in self._runs)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"runs": [tuple(run) for run in self._runs], "dropped": self.dropped, "polars": pl.__version__}
+        return {
+            "runs": [(run.low, run.high, run.first) for run in self._runs],
+            "dropped": self.dropped,
+            "polars": pl.__version__,
+        }
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         if state["polars"] != pl.__version__:

@@ -6,9 +6,12 @@ _ALPHABET = "abcdefghijklmnopqrstuvwxyz234567"
 _PAIRS = [a + b for a in _ALPHABET for b in _ALPHABET]  # ten bits at a time; the library's base32 is ten times slower
 
 
-def incident_id(workspace: str, rule_id: str, group_key: str, opened_at: int) -> str:
-    """`inc_` and a 128-bit BLAKE2b hash of the episode in base32; `opened_at` in µs since 1970, UTC."""
-    return "inc_" + _hash(workspace, rule_id, group_key, str(opened_at))
+def incident_id(workspace: str, rule_id: str, group_key: str, opened_at: int, again: int = 0) -> str:
+    """`inc_` and a 128-bit BLAKE2b hash of the episode in base32; `opened_at` in µs since 1970, UTC.
+
+    again: counts up while the id is taken; only a live store ever needs it.
+    """
+    return "inc_" + _hash(workspace, rule_id, group_key, str(opened_at), *([str(again)] if again else []))
 
 
 def alert_id(incident: str, kind: str, cycle: int, tenant: str | None) -> str:

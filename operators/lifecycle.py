@@ -10,7 +10,6 @@ the gap before each event gives its transitions, `episodes` finds the openings, 
 from __future__ import annotations
 
 from collections.abc import Callable
-from copy import deepcopy
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -20,7 +19,6 @@ import polars as pl
 from operators import episodes
 from operators.alerts import Cycles, alert
 from operators.episodes import RECOVERED, REOPENED, Episodes, Events
-from operators.identity import incident_id
 from operators.keys import CLOSED, KEY, NONE, OPEN, RECOVERING, Keys, Slots, Table
 from operators.matches import MATCH, RESOLVE
 from operators.output import (
@@ -54,8 +52,8 @@ ROWS: dict[str, pl.DataType] = {
     "item": pl.String(),
 }
 
-# Names a new incident: (workspace, rule id, group key, opened at) -> id.
-Namer = Callable[[str, str, str, int], str]
+# Names a new incident: (workspace, rule id, group key, opened at, last event known) -> id.
+Namer = Callable[[str, str, str, int, int], str]
 
 
 @dataclass
@@ -67,18 +65,9 @@ class State:
     retained: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=ROWS))
     policies: Policies = field(default_factory=Policies)
 
-    def copy(self) -> State:
-        """An independent copy; frames are immutable and shared."""
-        return State(deepcopy(self.keys), Tenants(self.tenants.rows), self.retained, self.policies)
 
-
-def advance(
-    state: State, rows: pl.DataFrame, until: int, emission: Emission, only: Slots | None = None, name: Namer = incident_id
-) -> None:
-    """Apply sorted rows (ROWS) to the state, then let every deadline up to `until` (µs) pass; write to `emission`.
-
-    only: slots whose deadlines count; all by default.
-    """
+def advance(state: State, rows: pl.DataFrame, until: int, emission: Emission, name: Namer) -> None:
+    """Apply sorted rows (ROWS) to the state, then let every deadline up to `until` (µs) pass; write to `emission`."""
     touched: list[Slots] = [rows["slot"].unique().to_numpy()]
     resolves = rows["kind"] == RESOLVE
     if resolves.any():
@@ -91,7 +80,7 @@ def advance(
             _resolve(state, rows.filter(here & resolves), emission, touched)
     else:
         _apply(state, rows, emission, name)
-    live = state.keys.live() if only is None else only
+    live = state.keys.live()
     _fire(state, live, np.full(len(live), until), emission, touched)
     _emit(state, np.unique(np.concatenate(touched)), emission)
     _prune(state, until)
@@ -467,10 +456,11 @@ class _Run:
         keys = self.state.keys
         source_of = self.rows["source"].gather(self.position[np.maximum(found.opening, 0)]).to_list()
         at = self.at[np.maximum(found.opening, 0)].tolist()
+        last = self.at[found.end - 1].tolist()
         ids: list[str] = []
         sources: list[str | None] = []
         for k, (s, new) in enumerate(zip(slot.tolist(), opened.tolist(), strict=True)):
-            ids.append(name(*keys.name(s), at[k]) if new else keys.incidents[s])
+            ids.append(name(*keys.name(s), at[k], last[k]) if new else keys.incidents[s])
             sources.append(source_of[k] if new else keys.sources[s])
         return ids, sources
 

@@ -7,6 +7,7 @@ would make of the state is computed on a copy.
 from __future__ import annotations
 
 from collections.abc import Iterable
+from itertools import count
 
 import numpy as np
 import polars as pl
@@ -68,7 +69,11 @@ class Shard:
         used = np.flatnonzero(np.bincount(key, minlength=len(keyed.names)))
         numbers = np.zeros(len(keyed.names), np.int64)
         numbers[used] = [self._number(keyed.names[n]) for n in used.tolist()]
-        columns = pl.Series("policy", policy), pl.Series("key", numbers[key]), pl.lit(number, pl.Int64).alias("partition")
+        columns = (
+            pl.Series("policy", policy),
+            pl.Series("key", numbers[key]),
+            pl.lit(number, pl.Int64).alias("partition"),
+        )
         self._pending.append(keyed.frame.with_columns(*columns).select(_PENDING.keys()))
 
     def _number(self, name: Name) -> int:
@@ -107,8 +112,8 @@ class Shard:
         matches = self._take(last)
         self._settled = max(self._settled, until)
         emission = Emission(self._state.policies)
-        name = _Namer(self._provisional) if self._provisional else incident_id
-        advance(self._state, self._rows(matches, self._state.keys, names), until, emission, name=name)
+        rows = self._rows(matches, self._state.keys, names)
+        advance(self._state, rows, until, emission, name=_Namer(self._provisional))
         return emission.output(settled=True)
 
     def _nothing(self) -> Output:
@@ -188,19 +193,26 @@ def _moved(rows: pl.DataFrame, slots: pl.DataFrame) -> pl.DataFrame:
 
 
 class _Namer:
-    """Names incidents, keeping the ids already announced (S12): callers and alerts know them."""
+    """Names incidents, keeping the ids already announced (S12): callers and alerts know them.
+
+    An announced id belongs to the incident that holds the instant it was announced for; a late event may have moved
+    the opening before it. An id that is taken so is not derived again for another incident of the key.
+    """
 
     def __init__(self, announced: dict[Name, list[tuple[int, str]]]) -> None:
         self._left = {name: list(ids) for name, ids in announced.items()}
         self.given: dict[Name, list[tuple[int, str]]] = {}
 
-    def __call__(self, workspace: str, rule_id: str, group_key: str, opened_at: int) -> str:
+    def __call__(self, workspace: str, rule_id: str, group_key: str, opened_at: int, last_at: int) -> str:
         name = (workspace, rule_id, group_key)
-        left = self._left.get(name, [])
-        # The one announced at this instant, else the earliest: a late event has moved it.
-        chosen = next((pair for pair in left if pair[0] == opened_at), left[0] if left else None)
-        if chosen is not None:
+        left, given = self._left.get(name, []), self.given.setdefault(name, [])
+        held = [pair for pair in left if opened_at <= pair[0] <= last_at]
+        if held:
+            chosen = min(held)
             left.remove(chosen)
-        identity = chosen[1] if chosen else incident_id(*name, opened_at)
-        self.given.setdefault(name, []).append((opened_at, identity))
+            identity = chosen[1]
+        else:
+            taken = {known for _, known in (*left, *given)}
+            identity = next(i for n in count() if (i := incident_id(*name, opened_at, n)) not in taken)
+        given.append((opened_at, identity))
         return identity

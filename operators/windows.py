@@ -40,7 +40,8 @@ class Span:
     @property
     def is_match(self) -> Mask:
         """Where a row is a match, not a mere witness."""
-        return self.kind == MATCH
+        mask: Mask = self.kind == MATCH
+        return mask
 
 
 def starts(slot: Positions) -> Positions:
@@ -72,7 +73,7 @@ def lefts(slot: Positions, at: Positions, start: Positions, window: Positions) -
     return np.maximum(left, start)
 
 
-def running(values: NDArray[np.int64]) -> Positions:
+def running(values: NDArray[np.int64] | Mask) -> Positions:
     """Totals before each position, and the grand total: total[b] − total[a] sums [a, b)."""
     total = np.zeros(len(values) + 1, np.int64)
     np.cumsum(values, out=total[1:])

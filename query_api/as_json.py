@@ -2,7 +2,7 @@
 
 import json
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,10 +13,12 @@ from pydantic import BaseModel
 _JSON_TEXT = ("attributes", "definition")
 
 
-def document(answer: BaseModel | Sequence[BaseModel]) -> str:
+def document(answer: BaseModel | Mapping[str, object] | Sequence[BaseModel]) -> str:
     """Return an answer as one JSON document."""
     if isinstance(answer, BaseModel):
         return _dump(answer.model_dump(mode="json"))
+    if isinstance(answer, Mapping):
+        return _dump(dict(answer))
     return _dump([item.model_dump(mode="json") for item in answer])
 
 

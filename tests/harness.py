@@ -105,7 +105,9 @@ def ratio(gte: float, min_volume: int, window: int) -> Ratio:
     return Ratio.model_validate({"of": {}, "gte": gte, "min_volume": min_volume, "window": micros(window)})
 
 
-def policy(threshold: ThresholdSpec | None = None, rule: str = "auth_failure", version: str = "00000001", **rest: Any) -> Policy:
+def policy(
+    threshold: ThresholdSpec | None = None, rule: str = "auth_failure", version: str = "00000001", **rest: Any
+) -> Policy:
     """A policy with the default lifecycle: 5, 10 and 15 minutes."""
     return Policy(**({"rule_id": rule, "version": version, "stream": "integration", "threshold": threshold} | rest))
 
@@ -148,8 +150,9 @@ class Store:
     def write(self, output: Output, settled: bool = True) -> None:
         for name in TABLES:
             passing, lasting = self.provisional[name], self.settled[name]
-            for key in [key for key in passing if key[0] in output.replaces or passing[key].get("incident_id") in output.replaces]:
-                del passing[key]
+            for key, row in list(passing.items()):
+                if (row["incident_id"] if "incident_id" in row else row["id"]) in output.replaces:
+                    del passing[key]
             for row in rows(getattr(output, name)):
                 assert row.pop("settled", settled) is settled, f"{name}: settled"
                 key = tuple(row[column] for column in KEYS[name])
@@ -270,8 +273,8 @@ class Story:
 
     @property
     def alerts(self) -> list[tuple[Any, ...]]:
-        alerts = sorted(self.tables["alerts"], key=lambda row: (row["at"], row["cycle"], row["kind"], row["tenant"] or ""))
-        return [(row["at"], row["kind"], row["tenant"]) for row in alerts]
+        alerts = [(row["at"], row["kind"], row["tenant"]) for row in self.tables["alerts"]]
+        return sorted(alerts, key=lambda alert: (alert[0], alert[1], alert[2] or ""))
 
     @property
     def opened(self) -> list[int]:

@@ -14,6 +14,7 @@ from typing import Any
 from operators.events import SEVERITIES
 from operators.identity import alert_id, incident_id
 from operators.policy import Policy
+from operators.rules import EventCount, Ratio, ThresholdSpec, ValueAvg, ValueCount, ValuePercentile, ValueSum
 
 MATCH, WITNESS, RESOLVE = 0, 1, 2
 MICRO = 1_000_000
@@ -61,30 +62,27 @@ def numbers(matches: list[Match]) -> list[float]:
     return [m.measure for m in matches if m.measure is not None and math.isfinite(m.measure)]
 
 
-def reached(spec: Any, counted: list[Match], witnesses: int) -> bool:
+def reached(spec: ThresholdSpec | None, counted: list[Match], witnesses: int) -> bool:
     """Whether the matches in the window, the present one included, meet the threshold `spec`."""
-    match type(spec).__name__:
-        case "NoneType":
+    values = sorted(numbers(counted))
+    match spec:
+        case None:
             return True
-        case "EventCount":
+        case EventCount():
             return len(counted) >= spec.gte
-        case "ValueCount":
+        case ValueCount():
             return len({m.item for m in counted if m.item is not None}) >= spec.gte
-        case "ValueSum":
-            return sum(micro(v) for v in numbers(counted)) >= round(spec.gte * MICRO)
-        case "ValueAvg":
-            values = numbers(counted)
+        case ValueSum():
+            return sum(micro(v) for v in values) >= round(spec.gte * MICRO)
+        case ValueAvg():
             enough = len(values) >= max(1, spec.min_events)
             return enough and sum(micro(v) for v in values) >= round(spec.gte * MICRO) * len(values)
-        case "ValuePercentile":
-            values = sorted(numbers(counted))
+        case ValuePercentile():
             enough = len(values) >= max(1, spec.min_events)
             return enough and values[max(1, math.ceil(spec.percentile * len(values) / 100)) - 1] >= spec.gte
-        case "Ratio":
+        case Ratio():
             volume = len(counted) + witnesses
             return volume >= spec.min_volume and len(counted) / volume >= spec.gte
-        case other:
-            raise AssertionError(f"no definition of {other}")
 
 
 # ---------------------------------------------------------------- one incident
@@ -165,10 +163,10 @@ class Incident:
                 self.reopen_count += 1
                 self.reopened_at = event.at
                 self.announced = False
-                self.affected = {event.tenant} - {None}
+                self.affected = set()
             self.step("Open", event.at, reason, count, event.policy)
         joined = event.tenant is not None and event.tenant not in self.affected
-        if joined:
+        if event.tenant is not None:
             self.affected.add(event.tenant)
         if not self.announced:
             self.announce_if_due(event, alerting)
@@ -191,7 +189,8 @@ class Incident:
         """Fire what is due by `until`; True when that forgets the incident."""
         policy = self.policy
         if self.status == "Open" and self.last_at + policy.recovery <= until:
-            self.step("Recovering", self.last_at + policy.recovery, f"No events for {spell(policy.recovery)}", None, policy)
+            reason = f"No events for {spell(policy.recovery)}"
+            self.step("Recovering", self.last_at + policy.recovery, reason, None, policy)
         if self.status == "Recovering" and self.since + policy.close <= until:
             self.close(self.since + policy.close, f"Stable for {spell(policy.close)}")
         return self.status == "Closed" and self.since + policy.cooldown <= until

@@ -20,9 +20,7 @@ Kind = Literal["text", "bare", "object", "list"]
 Path = tuple[str | int, ...]
 
 # Stricter than JSON where a decoder could still object: surrogate escapes and numbers beyond a double's range.
-_TEXT = (
-    r'"(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u(?:[0-9abcefABCEF][0-9a-fA-F]{3}|[dD][0-7][0-9a-fA-F]{2})))*"'
-)
+_TEXT = r'"(?:[^"\\\x00-\x1f]|\\(?:["\\/bfnrt]|u(?:[0-9abcefABCEF][0-9a-fA-F]{3}|[dD][0-7][0-9a-fA-F]{2})))*"'
 _BARE = r"(?:-?(?:0|[1-9][0-9]{0,39})(?:\.[0-9]{1,39})?(?:[eE][+-]?[0-9]{1,2})?|true|false|null)"
 _GAP = r"[ \t]*"
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from itertools import pairwise
 
 import polars as pl
 import pytest
@@ -11,7 +12,7 @@ from hypothesis import strategies as st
 
 from operators.clock import PartitionClock
 from operators.dedup import Deduplicator
-from tests.harness import START, D, M, Row, S, frame, record, restart, split
+from tests.harness import START, D, M, Row, S, frame, record, restart
 from tests.oracle_clock import stamp, without_duplicates
 from tests.strategies import WALL, cuts, histories, repeated, segments
 
@@ -39,8 +40,7 @@ def test_dedup_equals_the_oracle_however_batches_are_cut(data: st.DataObject, re
     expected = [row["offset"] for row in without_duplicates(clock.stamped)]
     whole = stamped(records)
     dedup, out = Deduplicator(), []
-    borders = [0, *sorted(data.draw(cuts(whole.height))), whole.height]
-    for begin, end in zip(borders, borders[1:], strict=False):
+    for begin, end in pairwise([0, *sorted(data.draw(cuts(whole.height))), whole.height]):
         out += dedup.filter(whole[begin:end])["offset"].to_list()
         dedup = restart(dedup) if again else dedup
     assert out == expected
@@ -76,7 +76,7 @@ def test_records_without_an_id_are_never_duplicates() -> None:
 
 
 def test_an_empty_id_is_an_id() -> None:
-    """"" is what the producer said; null is that it said nothing."""
+    """An empty text is what the producer said; null is that it said nothing."""
     assert kept(named(0, 0, ""), named(1, 0, "")) == [0]
 
 
@@ -137,5 +137,5 @@ def test_batches_of_one_equal_one_batch() -> None:
     records = [named(n, n * S, str(n % 5)) for n in range(40)]
     whole = stamped(records)
     dedup = Deduplicator()
-    out = [n for piece in split(range(40), range(40)) if piece for n in dedup.filter(whole[piece[0] : piece[-1] + 1])["offset"]]
+    out = [n for row in range(40) for n in dedup.filter(whole[row : row + 1])["offset"]]
     assert out == kept(*records) == [0, 1, 2, 3, 4]

@@ -157,6 +157,18 @@ def test_an_incident_that_a_late_event_prevents_disappears() -> None:
     assert only["event_count"] == 3
 
 
+def test_two_incidents_of_a_key_never_share_an_id() -> None:
+    """A late event may open an incident of its own before the announced one: that one keeps its id."""
+    plant = Plant(["p"])
+    plant.add("p", START, [at(7200, 0)])
+    announced = plant.ask(START + 7200 * S)["incidents"][0]["id"]
+    plant.add("p", START, [at(0, 1)])
+    named = {row["opened_at"]: row["id"] for row in plant.ask(START + 7200 * S)["incidents"]}
+    assert named[START + 7200 * S] == announced
+    assert named[START] != announced
+    assert {row["id"] for row in plant.finish(START + 7200 * S)["incidents"]} == set(named.values())
+
+
 def test_asking_changes_nothing_that_is_settled() -> None:
     plant = Plant(["p"])
     plant.add("p", START + S, [at(0, 0)])

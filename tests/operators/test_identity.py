@@ -33,7 +33,9 @@ def test_an_alerts_id_says_what_it_is_about() -> None:
 
 
 @given(episodes, episodes)
-def test_different_episodes_have_different_ids(one: tuple[str, str, str, int], other: tuple[str, str, str, int]) -> None:
+def test_different_episodes_have_different_ids(
+    one: tuple[str, str, str, int], other: tuple[str, str, str, int]
+) -> None:
     """Else two customers' incidents would overwrite each other in the store."""
     assert (incident_id(*one) == incident_id(*other)) == (one == other)
 
@@ -50,7 +52,7 @@ def test_parts_do_not_run_into_each_other() -> None:
     """("ab", "c") and ("a", "bc") are different keys, whatever characters they hold."""
     parts = ["", "a", "ab", "b", ":", "a:b", "\x00", "é"]
     keys = list(itertools.product(parts, repeat=3))
-    assert len({incident_id(*key, 0) for key in keys}) == len(keys)
+    assert len({incident_id(w, r, g, 0) for w, r, g in keys}) == len(keys)
     alerts = [("inc_a", "opened", cycle, tenant) for cycle in (0, 1, 11) for tenant in (None, *parts, "1", "1.")]
     assert len({alert_id(*key) for key in alerts}) == len(alerts)
 

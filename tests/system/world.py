@@ -51,7 +51,9 @@ def rfc(when: datetime) -> str:
     return when.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
-def _event(rng: random.Random, when: datetime, number: int, episode: tuple[str, str, tuple[str, str | None]] | None) -> bytes:
+def _event(
+    rng: random.Random, when: datetime, number: int, episode: tuple[str, str, tuple[str, str | None]] | None
+) -> bytes:
     failing = episode is not None and rng.random() < 0.6
     workspace, source, (kind, code) = (
         episode
@@ -108,7 +110,10 @@ def _commands(when: datetime) -> Iterator[bytes]:
     """A person resolves, another configures; one resolves what does not exist, one configures nonsense."""
     for body in ({"rule_id": "server_error_spike", "group_key": "payments"}, {"rule_id": "nonsense", "group_key": "x"}):
         yield orjson.dumps({"record": "resolve", "time": rfc(when), "workspace": "acme", "attributes": body})
-    quick: dict[str, Any] = {"lifecycle": {"recovery": "2m", "close": "3m"}, "rules": {"auth_failure": {"enabled": False}}}
+    quick: dict[str, Any] = {
+        "lifecycle": {"recovery": "2m", "close": "3m"},
+        "rules": {"auth_failure": {"enabled": False}},
+    }
     for settings in (quick, {"rules": "all of them"}):
         yield orjson.dumps({"record": "configure", "time": rfc(when), "workspace": "globex", "attributes": settings})
 
