@@ -116,6 +116,11 @@ def _micros(when: datetime | None) -> int | None:
     return None if when is None else (when - datetime(1970, 1, 1, tzinfo=UTC)) // timedelta(microseconds=1)
 
 
+def _absolute(path: str) -> str:
+    """A path that still means the same file when the replay is resumed from elsewhere."""
+    return path if path == "-" else str(Path(path).resolve())
+
+
 @app.command("replay")
 def run_replay(
     inputs: Annotated[
@@ -176,9 +181,8 @@ def run_replay(
         options = DecodeOptions(workspace=workspace, stream=stream, mapping=fields, year=year)
         planned = files.plan(inputs or [], form, options)
         plan = Plan(
-            inputs=tuple(Input(i.name, str(Path(i.path).resolve()) if i.path != "-" else "-", i.format.name, i.size)
-                         for i in planned),
-            wall=time.time_ns() // 1000, rules=tuple(str(Path(path).resolve()) for path in rules or ()), builtin=builtin,
+            inputs=tuple(Input(i.name, _absolute(i.path), i.format.name, i.size) for i in planned),
+            wall=time.time_ns() // 1000, rules=tuple(_absolute(path) for path in rules or ()), builtin=builtin,
             workspace=workspace, stream=stream, mapping=fields, year=year, events=store_events, lateness=lateness,
             until=_micros(until), drain=drain, shards=shards, workers=workers or 1, epoch=epoch,
         )  # fmt: skip

@@ -24,7 +24,14 @@ def run(plan: Plan, data: Path, *, resumed: bool, stop: Flag) -> None:
     plan.write(data / "recovery")
     # A session of their own: Ctrl-C reaches this process alone, which then tells them.
     workers = [
-        subprocess.Popen([*command, str(n)], stdin=subprocess.DEVNULL, start_new_session=True, cwd=Path.cwd())
+        # Nor do they share its standard output, where the answer goes: Bytewax says there whom it waits for.
+        subprocess.Popen(
+            [*command, str(n)],
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            start_new_session=True,
+            cwd=Path.cwd(),
+        )
         for n in range(plan.workers)
     ]
     told = False

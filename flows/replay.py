@@ -56,7 +56,10 @@ Watch = Callable[[Progress], None]
 
 
 def prepare(plan: Plan, data: Path, *, overwrite: bool = False) -> None:
-    """Make an empty store for a plan. Raises ReplayError where one is there, RuleError for unusable rules."""
+    """Make an empty store for a plan.
+
+    Raises ReplayError where one is there, StoreError where it cannot be replaced, RuleError for unusable rules.
+    """
     rules = rules_of(plan)
     store = data / "store.duckdb"
     if store.exists() and not overwrite:
@@ -64,6 +67,8 @@ def prepare(plan: Plan, data: Path, *, overwrite: bool = False) -> None:
             f"{data} holds the results of an earlier run: --resume goes on with it, --overwrite replaces it, "
             "--data names another directory"
         )
+    if store.exists():
+        Store.open(store, read_only=True).close()  # not from under a replay that is going on, nor a newer version's
     for old in (store, data / "store.duckdb.wal", data / "analyst.duckdb", data / "lake", data / "recovery"):
         if old.is_dir():
             shutil.rmtree(old)

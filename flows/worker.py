@@ -36,3 +36,6 @@ def _outlive(parent: int) -> None:
 
 if __name__ == "__main__":
     main(Path(sys.argv[1]), json.loads(sys.argv[2]), sys.argv[3] == "resumed", int(sys.argv[4]))
+    # At once: everything is written, and in the interpreter's last moments libraries report leaks on stderr.
+    sys.stderr.flush()
+    os._exit(0)

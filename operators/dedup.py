@@ -38,8 +38,11 @@ class Run:
 
     def joined(self, other: Run) -> Run:
         """These sightings and the other's behind them."""
-        pairs = ((self.low, other.low), (self.high, other.high), (self.first, other.first))
-        return Run(*(np.concatenate(pair) for pair in pairs))
+        return Run(
+            np.concatenate([self.low, other.low]),
+            np.concatenate([self.high, other.high]),
+            np.concatenate([self.first, other.first]),
+        )
 
     @property
     def size(self) -> int:

@@ -158,6 +158,8 @@ class Store:
                 key = tuple(row[column] for column in KEYS[name])
                 assert name in UPSERTED or key not in lasting, f"{name}: appended twice: {row}"
                 assert settled or key not in passing, f"{name}: not replaced: {row}"
+                if settled:
+                    passing.pop(key, None)
                 (lasting if settled else passing)[key] = row
 
     def contents(self) -> dict[str, list[Row]]:

@@ -169,6 +169,18 @@ def test_two_incidents_of_a_key_never_share_an_id() -> None:
     assert {row["id"] for row in plant.finish(START + 7200 * S)["incidents"]} == set(named.values())
 
 
+def test_a_late_event_takes_back_a_provisional_step_of_a_settled_incident() -> None:
+    """Recovering was true of what had arrived; the timeline must not keep it when it no longer is."""
+    plant = Plant(["p"])
+    plant.add("p", START + S, [at(0, 0)])
+    plant.settle()
+    assert len(plant.ask(START + 301 * S)["transitions"]) == 2
+    plant.add("p", START + S, [at(290, 1)])
+    view = plant.ask(START + 301 * S)
+    assert [row["to_status"] for row in view["transitions"]] == ["Open"]
+    assert view["incidents"][0]["status"] == "Open"
+
+
 def test_asking_changes_nothing_that_is_settled() -> None:
     plant = Plant(["p"])
     plant.add("p", START + S, [at(0, 0)])
