@@ -93,7 +93,8 @@ def _stored(batch: Batch, classified: Classified, versions: RuleVersions, *, eve
         duplicates=batch.duplicates,
         dead_letters=letters.height,
     )
-    counts = replace(counts, records=batch.frame.height + counts.duplicates + counts.dead_letters)
+    # A command that names no rule is in the frame already.
+    counts = replace(counts, records=batch.frame.height + counts.duplicates + batch.dead_letters.height)
     claims = classified.claims.with_columns(partition)
     rules = versions.told(batch.settings)
     return Stored(batch.partition, batch.next_offset, batch.watermark, rows, claims, letters, rules, counts)

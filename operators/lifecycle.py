@@ -82,12 +82,12 @@ def advance(state: State, rows: pl.DataFrame, until: int, emission: Emission, na
         _apply(state, rows, emission, name)
     live = state.keys.live()
     _fire(state, live, np.full(len(live), until), emission, touched)
-    _emit(state, np.unique(np.concatenate(touched)), emission)
+    emit(state, np.unique(np.concatenate(touched)), emission)
     _prune(state, until)
 
 
-def _emit(state: State, slots: Slots, emission: Emission) -> None:
-    """Report the incidents that stand in these slots."""
+def emit(state: State, slots: Slots, emission: Emission) -> None:
+    """Write the incidents that stand in these slots."""
     keys = state.keys
     slots = slots[keys.rows["active"][slots]]
     chosen = slots.tolist()
@@ -130,7 +130,7 @@ def _fire(state: State, slots: Slots, until: Positions, emission: Emission, touc
     touched.append(moved)
     gone = until >= row["forget"]
     if gone.any():
-        _emit(state, np.intersect1d(slots[gone], np.concatenate(touched)), emission)
+        emit(state, np.intersect1d(slots[gone], np.concatenate(touched)), emission)
         _forget(state, slots[gone], row["forget"][gone])
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -102,6 +102,10 @@ class Output:
             "alerts": self.alerts,
         }
 
+    def with_incidents(self, other: Output) -> Output:
+        """This, and the incident rows of another that has other incidents."""
+        return replace(self, incidents=pl.concat([self.incidents, other.incidents]))
+
     @property
     def empty(self) -> bool:
         """True where nothing is to be written."""
@@ -156,6 +160,14 @@ class Emission:
         """The present state of incidents, KEY rows and what stands beside them."""
         if len(rows):
             self._incidents.append((rows, ids, names, sources))
+
+    def reported(self) -> dict[Name, list[str]]:
+        """The ids of the incidents written so far, by key."""
+        found: dict[Name, list[str]] = {}
+        for _, ids, names, _ in self._incidents:
+            for identity, name in zip(ids, names, strict=True):
+                found.setdefault(name, []).append(identity)
+        return found
 
     def transitions(self, ref: Ints, n: Ints, before: Any, after: Any, why: Any, at: Ints, events: Ints, window: Any,
                     policy: Ints) -> None:  # fmt: skip

@@ -15,7 +15,7 @@ import polars as pl
 from operators.clock import NEVER
 from operators.identity import incident_id
 from operators.keys import CLOSED, OPEN, Keys
-from operators.lifecycle import ROWS, State, advance
+from operators.lifecycle import ROWS, State, advance, emit
 from operators.matches import KEYED, KeyedMatches, Matches, Name
 from operators.output import Emission, Output
 from operators.tenants import Tenants
@@ -40,6 +40,7 @@ class Shard:
         self._names: list[Name] = []  # of the keys that are pending, and the number of each in their rows
         self._named: dict[Name, int] = {}
         self._provisional: dict[Name, list[tuple[int, str]]] = {}  # opened at, id: what was announced and not settled
+        self._reported: dict[Name, list[str]] = {}  # the incidents of the last provisional output
         self._settled = NEVER
 
     @property
@@ -95,16 +96,28 @@ class Shard:
         return self._advance(until, until)
 
     def provisional(self, until: int) -> Output:
-        """What the pending matches with `at` ≤ `until`, and the timers due by then, would make of their keys."""
+        """What the pending matches with `at` ≤ `until`, and the timers due by then, would make of their keys.
+
+        Takes the place of the provisional output before it; what that one said and this one does not is taken back.
+        """
         rows = self._joined().filter(pl.col("at") <= until)
-        copy = self._copy_of([self._names[n] for n in rows["key"].unique(maintain_order=True).to_list()], until)
+        pending = [self._names[n] for n in rows["key"].unique(maintain_order=True).to_list()]
+        copy = self._copy_of(pending, until)
         emission = Emission(copy.policies)
-        earlier = self._provisional
-        namer = _Namer(earlier)
+        namer = _Namer(self._provisional)
         advance(copy, self._rows(rows, copy.keys, self._names), until, emission, name=namer)
+        replaced = tuple(identity for ids in self._reported.values() for identity in ids)
+        earlier, self._reported = self._reported, emission.reported()
         self._provisional = namer.given
-        replaced = tuple(identity for ids in earlier.values() for _, identity in ids)
-        return emission.output(settled=False, replaces=replaced)
+        output = emission.output(settled=False, replaces=replaced)
+        return output.with_incidents(self._standing([name for name in earlier if name not in self._reported]))
+
+    def _standing(self, names: list[Name]) -> Output:
+        """The settled state of some keys, as it was before something provisional was said of them."""
+        emission = Emission(self._state.policies)
+        slots = [slot for name in names if (slot := self._state.keys.find(name)) is not None]
+        emit(self._state, np.array(slots, np.int64), emission)
+        return emission.output(settled=True)
 
     def _advance(self, last: int, until: int) -> Output:
         """Settle the pending matches with `at` up to `last`, and the timers up to `until`."""
