@@ -16,7 +16,7 @@ from operators.output import Output
 from operators.shard import FOREVER, Shard
 
 # Matches a shard gathers before it settles: below this, time goes into overhead.
-SETTLE = 50_000
+SETTLE = 100_000
 
 
 @dataclass(frozen=True, slots=True)

@@ -117,14 +117,20 @@ def _expand(c: Cycles, announcement: Positions, tenants: Tenants, emission: Emis
     held = np.flatnonzero(c.base["active"])
     where = pl.DataFrame({"slot": c.slot[held], "episode": held})
     known = tenants.take(c.slot[held]).join(where, on="slot", maintain_order="left")
-    events = pl.DataFrame(
-        {"episode": c.episode, "cycle": c.cycle, "event": np.arange(len(c.at)), "at": c.at, "tenant": c.tenant}
-    ).filter(pl.col("tenant").is_not_null())
-    seen = events.group_by("episode", "tenant", "cycle").agg(
-        pl.col("event").min(),
-        pl.len().cast(pl.Int64).alias("count"),
-        pl.col("at").min().alias("first"),
-        pl.col("at").max().alias("last"),
+    events = pl.DataFrame({"group": c.group, "event": np.arange(len(c.at)), "tenant": c.tenant})
+    seen = (
+        events.lazy()
+        .filter(pl.col("tenant").is_not_null())
+        .group_by("group", "tenant")
+        .agg(pl.col("event").first(), pl.col("event").last().alias("end"), pl.len().cast(pl.Int64).alias("count"))
+        .collect()
+    )
+    begin = c.start[seen["group"].to_numpy()]
+    seen = seen.with_columns(
+        pl.Series("episode", c.episode[begin]),
+        pl.Series("cycle", c.cycle[begin]),
+        pl.Series("first", c.at[seen["event"].to_numpy()]),
+        pl.Series("last", c.at[seen["end"].to_numpy()]),
     )
     if seen.height:
         joined = seen.join(

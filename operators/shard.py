@@ -15,9 +15,10 @@ import polars as pl
 from operators.clock import NEVER
 from operators.identity import incident_id
 from operators.keys import CLOSED, OPEN, Keys
-from operators.lifecycle import ROWS, State, advance, emit
+from operators.lifecycle import advance
 from operators.matches import KEYED, KeyedMatches, Matches, Name
 from operators.output import Emission, Output
+from operators.state import ROWS, State
 from operators.tenants import Tenants
 from operators.windows import Positions
 
@@ -116,7 +117,7 @@ class Shard:
         """The settled state of some keys, as it was before something provisional was said of them."""
         emission = Emission(self._state.policies)
         slots = [slot for name in names if (slot := self._state.keys.find(name)) is not None]
-        emit(self._state, np.array(slots, np.int64), emission)
+        self._state.emit(np.array(slots, np.int64), emission)
         return emission.output(settled=True)
 
     def _advance(self, last: int, until: int) -> Output:
@@ -162,12 +163,12 @@ class Shard:
         slot = np.zeros(len(names), np.int64)
         for n in np.flatnonzero(np.bincount(key)).tolist():
             slot[n] = keys.slot(names[n])
-        rows = matches.with_columns(pl.Series("slot", slot[key]))
-        return rows[self._order(rows)].select(ROWS.keys())
+        rows = matches.with_columns(pl.Series("slot", slot[key])).select(ROWS.keys())
+        return rows[self._order(matches, slot[key])]
 
-    def _order(self, rows: pl.DataFrame) -> Positions:
+    def _order(self, rows: pl.DataFrame, slot: Positions) -> Positions:
         """S6 within slots: at, then the partition's name, then offset."""
-        slot, at = rows["slot"].to_numpy(), rows["at"].to_numpy()
+        at = rows["at"].to_numpy()
         if len(self._numbers) == 1:
             return np.lexsort((at, slot))  # stable: a partition's rows are in offset order
         names = sorted(self._numbers)

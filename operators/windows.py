@@ -37,6 +37,14 @@ class Span:
     def __len__(self) -> int:
         return len(self.at)
 
+    @staticmethod
+    def of(rows: pl.DataFrame) -> Span:
+        """The span of sorted rows: slot, at, policy, kind, measure, item."""
+        slot = rows["slot"].to_numpy()
+        measure = rows["measure"].fill_null(float("nan")).to_numpy()
+        at, policy, kind = (rows[name].to_numpy() for name in ("at", "policy", "kind"))
+        return Span(slot, at, policy, kind, measure, rows["item"], starts(slot))
+
     @property
     def is_match(self) -> Mask:
         """Where a row is a match, not a mere witness."""
@@ -71,6 +79,22 @@ def lefts(slot: Positions, at: Positions, start: Positions, window: Positions) -
         line = (rank[a:b] - first) * reach + (at[a:b] - low)
         left[a:b] = a + np.searchsorted(line, line - np.minimum(window[a:b], reach), side="right")
     return np.maximum(left, start)
+
+
+def windows(span: Span, window: Positions) -> Positions:
+    """The first row each row's window counts. window: µs by policy, 0 for none: then the row counts alone.
+
+    What a window has let go is gone, so that state can be let go, too: a window that grows by configuration counts
+    on from what the one before it still held.
+    """
+    n = np.arange(len(span))
+    own = window[span.policy]
+    if not own.any():
+        return n
+    before = np.where(span.start == n, own, np.roll(own, 1))
+    both = np.minimum(own, before)
+    first = np.where(both > 0, lefts(span.slot, span.at, span.start, np.maximum(both, 1)), n)
+    return np.maximum.accumulate(np.minimum(first, n))
 
 
 def running(values: NDArray[np.int64] | Mask) -> Positions:

@@ -8,15 +8,18 @@ Shapes met lately are remembered for each thread, which makes it faster and neve
 
 from __future__ import annotations
 
+import re
 import threading
+from collections.abc import Sequence
 
+import msgspec
 import numpy as np
 import orjson
 import polars as pl
 
 from connectors.formats import paths, shaped
 from connectors.formats.lines import Lines
-from connectors.formats.record import Reject, Row, frame_of, rejects_of, row_of
+from connectors.formats.record import Reader, Reject, Row, frame_of, rejects_of
 from connectors.formats.shapes import Shape, learn
 from connectors.formats.spans import Ints
 from connectors.formats.types import Decoded, DecodeOptions
@@ -28,19 +31,23 @@ REMEMBERED = 16  # shapes
 ATTEMPTS = 16  # lines looked at in vain before the rest of a chunk is decoded one by one
 
 NO_REJECTS = rejects_of([], [], [])
+_parse = msgspec.json.Decoder().decode
+_LONG_INTEGER = re.compile(rb"[0-9]{309}")
 _recent = threading.local()
 
 
 def decode(chunk: bytes, options: DecodeOptions) -> Decoded:
     """Decode a chunk of whole lines. Blank lines count as positions and give nothing."""
+    if chunk.count(b"\n") < WORTHWHILE:
+        whole = chunk.removesuffix(b"\n").split(b"\n") if chunk else []
+        return Decoded(*_one_by_one(list(enumerate(whole)), options), len(whole))
     lines = Lines.of(chunk)
     frames: list[pl.DataFrame] = []
     rest = np.flatnonzero(lines.ends > lines.starts)
-    if len(rest) >= WORTHWHILE:
-        frames, rest = _by_shape(lines, rest, options)
+    frames, rest = _by_shape(lines, rest, options)
     rejects = NO_REJECTS
     if len(rest) or not frames:
-        single, rejects = _one_by_one(lines, rest, options)
+        single, rejects = _one_by_one([(row, lines.raw(row)) for row in rest.tolist()], options)
         frames.append(single)
     frame = frames[0] if len(frames) == 1 else pl.concat(frames).sort("offset")
     return Decoded(frame, rejects, len(lines.starts))
@@ -48,6 +55,23 @@ def decode(chunk: bytes, options: DecodeOptions) -> Decoded:
 
 def decode_line(line: bytes, options: DecodeOptions) -> Row | None:
     """The row of one line, None where it is blank. Raises Reject."""
+    return _line(line, Reader(options))
+
+
+def _line(line: bytes, reader: Reader) -> Row | None:
+    try:
+        values = _parse(line)
+        # Where orjson, which defines what is valid, does not take an integer of any length:
+        good = type(values) is dict and (len(line) < 309 or _LONG_INTEGER.search(line) is None)
+        if good:
+            return reader.row(values, lambda: paths.raws(line))
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
+        pass
+    return _odd_line(line, reader)
+
+
+def _odd_line(line: bytes, reader: Reader) -> Row | None:
+    """`_line` for those that are blank, not valid, or not sure to be."""
     text = line.removeprefix(BOM).strip(SPACE)
     if not text:
         return None
@@ -55,27 +79,31 @@ def decode_line(line: bytes, options: DecodeOptions) -> Row | None:
         value = orjson.loads(text)
         if not isinstance(value, dict):
             raise Reject(f"a JSON object is expected, this is {_named(value)}")
-        return row_of(paths.members(text), options)
+        fields = paths.raws(text)
+        return reader.row(value, lambda: fields)
     except orjson.JSONDecodeError as error:
         raise Reject(f"not valid JSON: {error}") from None
     except RecursionError:
         raise Reject("not usable JSON: nested too deeply") from None
 
 
-def _one_by_one(lines: Lines, rows: Ints, options: DecodeOptions) -> tuple[pl.DataFrame, pl.DataFrame]:
-    good: list[tuple[int, Row]] = []
+def _one_by_one(lines: Sequence[tuple[int, bytes]], options: DecodeOptions) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """The rows and the rejects of lines given with their positions."""
+    reader = Reader(options)
+    offsets: list[int] = []
+    rows: list[Row] = []
     bad: list[tuple[int, bytes, str]] = []
-    for offset in rows.tolist():
-        raw = lines.raw(offset)
+    for offset, line in lines:
         try:
-            row = decode_line(raw, options)
+            row = _line(line, reader)
         except Reject as error:
-            bad.append((offset, raw, str(error)))
+            bad.append((offset, line, str(error)))
         else:
             if row is not None:
-                good.append((offset, row))
-    rejects = rejects_of([offset for offset, _, _ in bad], [raw for _, raw, _ in bad], [error for _, _, error in bad])
-    return frame_of([offset for offset, _ in good], [row for _, row in good]), rejects
+                rows.append(row)
+                offsets.append(offset)
+    rejects = rejects_of(*zip(*bad, strict=True)) if bad else NO_REJECTS
+    return frame_of(offsets, rows), rejects
 
 
 def _by_shape(lines: Lines, rows: Ints, options: DecodeOptions) -> tuple[list[pl.DataFrame], Ints]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from functools import lru_cache
 
 import msgspec
 
 Step = str | int
 Fields = dict[str, bytes]  # the members of a JSON object: name -> the member's own JSON text, untouched
+Raws = Mapping[str, bytes | msgspec.Raw]  # the same, not copied out of the record yet
 
 _STEP = re.compile(r'\.(?:"((?:[^"\\]|\\.)*)"|([^."\[\]]+))|\[(\d+)\]')
 _members = msgspec.json.Decoder(dict[str, msgspec.Raw])
@@ -40,6 +42,11 @@ def steps(path: str) -> tuple[Step, ...]:
 def members(text: bytes) -> Fields:
     """The members of a JSON object that is known to be valid; of a repeated name the last one counts."""
     return {name: bytes(raw) for name, raw in _members.decode(text).items()}
+
+
+def raws(text: bytes) -> Raws:
+    """`members`, not copied yet."""
+    return _members.decode(text)
 
 
 def lookup(fields: Fields, path: tuple[Step, ...]) -> bytes | None:

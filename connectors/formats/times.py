@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from datetime import UTC, datetime
+from functools import lru_cache
 
 import numpy as np
 import polars as pl
@@ -18,9 +19,8 @@ from numpy.typing import NDArray
 from connectors.formats.spans import Bytes, Ints, Span
 from operators.events import TIMESTAMP
 
-_RFC3339 = re.compile(
-    r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):(\d\d)(?:\.(\d{1,9}))?(?:[Zz]|([+-])(\d\d):(\d\d))?", re.ASCII
-)
+_MINUTE = re.compile(r"(\d{4})-(\d\d)-(\d\d)[Tt ](\d\d):(\d\d):", re.ASCII)
+_REST = re.compile(r"([0-5]\d)(?:\.(\d{1,9}))?(?:[Zz]|([+-])([01]\d|2[0-3]):([0-5]\d))?", re.ASCII)
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _END = 253_402_300_800  # 10000-01-01T00:00:00Z in seconds
 # The first day of every month from year 0 on, in days since 1970, and its length; index: year * 12 + month - 1.
@@ -30,22 +30,31 @@ _LENGTHS = np.diff(_MONTHS).astype(np.uint8)
 
 def parse(text: str) -> int | None:
     """Microseconds since 1970 UTC; None where `text` is not such a time."""
-    match = _RFC3339.fullmatch(text)
+    minute = _minute(text[:17])
+    rest = _REST.fullmatch(text, 17)
+    if minute is None or rest is None:
+        return None
+    second, fraction, sign, hours, minutes = rest.groups()
+    seconds = minute + int(second)
+    if sign is not None:
+        seconds -= (int(hours) * 60 + int(minutes)) * (60 if sign == "+" else -60)
+    if not 0 <= seconds < _END:
+        return None
+    return seconds * 1_000_000 + (int(fraction.ljust(6, "0")[:6]) if fraction else 0)
+
+
+@lru_cache(maxsize=4096)  # most times share their minute with many others
+def _minute(text: str) -> int | None:
+    """`2026-01-31T08:30:` -> seconds since 1970."""
+    match = _MINUTE.fullmatch(text)
     if match is None:
         return None
-    year, month, day, hour, minute, second = (int(part) for part in match.groups()[:6])
-    fraction, sign, hours, minutes = match.groups()[6:]
+    year, month, day, hour, minute = (int(part) for part in match.groups())
     try:
-        since = datetime(year, month, day, hour, minute, second, tzinfo=UTC) - _EPOCH
+        since = datetime(year, month, day, hour, minute, tzinfo=UTC) - _EPOCH
     except ValueError:
         return None
-    offset = 0
-    if sign is not None:
-        if int(hours) > 23 or int(minutes) > 59:
-            return None
-        offset = (int(hours) * 60 + int(minutes)) * 60 * (1 if sign == "+" else -1)
-    seconds = since.days * 86_400 + since.seconds - offset
-    return seconds * 1_000_000 + int((fraction or "").ljust(6, "0")[:6]) if 0 <= seconds < _END else None
+    return since.days * 86_400 + since.seconds
 
 
 def column(series: pl.Series) -> pl.Series:

@@ -21,7 +21,7 @@ from flows.replay import BOARD_FILE
 
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = (sys.executable, "-m", "tocsin")
-COMPARED = ("events", "claims", "incidents", "incident_tenants", "transitions", "alerts", "dead_letters")
+COMPARED = ("events", "claims", "incidents", "incident_tenants", "transitions", "alerts", "dead_letters", "rules")
 PATIENCE = 120.0  # seconds until a test gives up waiting for a process; generous, machines are busy
 
 Args = Iterable[str | Path]
@@ -131,7 +131,7 @@ def query(data: Path, sql: str) -> list[tuple]:
     """Rows of the store."""
     with duckdb.connect(str(data / "store.duckdb"), read_only=True) as con:
         con.execute("SET TimeZone = 'UTC'")
-        return con.execute(sql).fetchall()
+        return con.sql(sql).pl().rows()
 
 
 def counts(data: Path) -> dict[str, int]:
