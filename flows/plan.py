@@ -4,6 +4,7 @@ does the same."""
 from __future__ import annotations
 
 import json
+import os
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -47,8 +48,10 @@ class Plan:
     publish_every: float | None = 60.0  # seconds between publications of the lake; null for only at the end
 
     def write(self, directory: Path) -> None:
-        """Keep it in a recovery directory."""
-        (directory / PLAN_FILE).write_text(json.dumps(asdict(self), indent=1))
+        """Keep it in a recovery directory; the one before stays until this one is there as a whole."""
+        aside = directory / (PLAN_FILE + ".new")
+        aside.write_text(json.dumps(asdict(self), indent=1))
+        os.replace(aside, directory / PLAN_FILE)
 
     @staticmethod
     def read(directory: Path) -> Plan:

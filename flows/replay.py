@@ -140,11 +140,11 @@ def execute(plan: Plan, data: Path, board: Board, stop: Flag, *, resumed: bool, 
 
 
 def _conclude(data: Path, finished: bool) -> dict[str, int]:
-    """Note the end, publish the lake, and count."""
+    """Publish the lake, note the end, and count."""
     with Store.open(data / "store.duckdb") as store:
-        if finished:
-            store.flush({}, {}, {FINISHED: "true"})
         lake.publish(store, data)
+        if finished:  # last: with this note there is nothing left that could be resumed
+            store.flush({}, {}, {FINISHED: "true"})
         counts = {key[6:]: int(value) for key, value in sorted(store.meta().items()) if key.startswith("count.")}
         by_status = store.cursor().execute("SELECT lower(status), count(*) FROM incidents GROUP BY ALL").fetchall()
         return counts | dict(by_status)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from flows.board import SLACK, Board
 from operators.clock import NEVER
-from tests.harness import D, M, START
+from tests.harness import START, D, M
 
 
 @pytest.fixture
@@ -102,7 +102,9 @@ def test_without_partitions_there_is_nothing_to_wait_for(tmp_path: Path) -> None
 
 @given(
     st.lists(
-        st.tuples(st.sampled_from("abcd"), st.one_of(st.just(NEVER), st.integers(START, START + 30 * D)), st.booleans()),
+        st.tuples(
+            st.sampled_from("abcd"), st.one_of(st.just(NEVER), st.integers(START, START + 30 * D)), st.booleans()
+        ),
         max_size=12,
     )
 )

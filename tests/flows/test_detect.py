@@ -62,7 +62,8 @@ def test_every_match_goes_to_the_shard_of_its_key(found: list[tuple], shards: in
     """A key in two shards would have two incidents at once. Its shard follows from its name alone, by a hash that is
     the same in every process and every version: snapshots of last week lie by it."""
     items = [
-        match(n, n, workspace=workspace, policy=rule, group_key=group) for n, (workspace, rule, group) in enumerate(found)
+        match(n, n, workspace=workspace, policy=rule, group_key=group)
+        for n, (workspace, rule, group) in enumerate(found)
     ]
     parts = by_shard(matches(items), shards)
     assert set(parts) <= set(range(shards))

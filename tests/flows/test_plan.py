@@ -53,6 +53,24 @@ def test_a_plan_of_an_earlier_version_has_defaults(tmp_path: Path) -> None:
     assert Plan.read(tmp_path).publish_every == Plan(inputs=(), wall=0).publish_every
 
 
+def test_a_plan_is_replaced_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A resumed run writes its plan anew; killed while it does, the next one would find half a plan."""
+    Plan(inputs=(), wall=7).write(tmp_path)
+
+    def killed(self: Path, text: str) -> None:
+        with self.open("w") as half:
+            half.write(text[:20])
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as power:
+        power.setattr(Path, "write_text", killed)
+        with pytest.raises(KeyboardInterrupt):
+            FULL.write(tmp_path)
+    assert Plan.read(tmp_path).wall == 7
+    FULL.write(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [PLAN_FILE]
+
+
 def test_no_plan_is_no_file(tmp_path: Path) -> None:
     """The command line makes its sentence of this."""
     with pytest.raises(FileNotFoundError):

@@ -51,16 +51,22 @@ def stored(first: int, count: int, *, letters: int = 0, watermark: int = 0) -> S
     """A batch of partition p: `count` events from offset `first`, then dead letters."""
     end = first + count
     events = rows("events", *(event(n, n / 100, "orders", "request_timeout") for n in range(first, end)))
-    dead = rows("dead_letters", *({"partition": "p", "offset": end + n, "raw": "{", "error": "e"} for n in range(letters)))
+    dead = rows(
+        "dead_letters", *({"partition": "p", "offset": end + n, "raw": "{", "error": "e"} for n in range(letters))
+    )
     claims = rows("claims", *({"partition": "p", "offset": n, "workspace": "default", "rule_id": "r", "group_key": "g",
                                "confidence": "High"} for n in range(first, end, 5)))  # fmt: skip
     counts = Counts(records=count + letters, events=count, dead_letters=letters)
-    return Stored("p", end + letters, watermark, events, claims, dead, pl.DataFrame(schema=dict(TABLES["rules"].columns)), counts)
+    return Stored(
+        "p", end + letters, watermark, events, claims, dead, pl.DataFrame(schema=dict(TABLES["rules"].columns)), counts
+    )
 
 
 def output(*steps: int) -> Output:
     """Transitions of one incident, and nothing else."""
-    empty = {name: pl.DataFrame(schema=dict(TABLES[name].columns)) for name in ("incidents", "incident_tenants", "alerts")}
+    empty = {
+        name: pl.DataFrame(schema=dict(TABLES[name].columns)) for name in ("incidents", "incident_tenants", "alerts")
+    }
     return Output(transitions=rows("transitions", *(step(INC, n, n, "Open", "why", 1) for n in steps)), **empty)
 
 
@@ -70,7 +76,9 @@ def offsets(data: Path, table: str = "events") -> list[int]:
         return [n for (n,) in con.execute(f'SELECT "offset" FROM {table} ORDER BY ALL').fetchall()]
 
 
-def test_small_batches_gather_into_one_transaction(data: Path, flushes: Flushes, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_small_batches_gather_into_one_transaction(
+    data: Path, flushes: Flushes, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A transaction for each batch would make a replay ten times slower."""
     monkeypatch.setattr(sink, "FLUSH_EVENTS", 40)
     monkeypatch.setattr(sink, "ROW_GROUP", 40)
@@ -179,7 +187,12 @@ def test_what_was_flushed_after_the_snapshot_is_dropped_and_comes_again(data: Pa
     part.snapshot()  # this one is lost: the kill came before Bytewax had written it
     part.close()
     again = StorePartition(data, snapshot, True, None)
-    for batch in ([stored(11, 4)], [stored(15, 6, letters=3)], [output(1)], [output(2, 3)]):  # other batches than before
+    for batch in (
+        [stored(11, 4)],
+        [stored(15, 6, letters=3)],
+        [output(1)],
+        [output(2, 3)],
+    ):  # other batches than before
         again.write_batch(batch)  # type: ignore[arg-type]
     positions, counts = pickle.loads(again.snapshot())
     again.close()
@@ -189,7 +202,9 @@ def test_what_was_flushed_after_the_snapshot_is_dropped_and_comes_again(data: Pa
     assert (counts.records, counts.events, counts.dead_letters) == (24, 20, 4)
     with closing(duckdb.connect(str(data / "store.duckdb"), read_only=True)) as con:
         assert con.execute("SELECT n FROM transitions ORDER BY n").fetchall() == [(0,), (1,), (2,), (3,)]
-        assert dict(con.execute("SELECT key, value FROM meta WHERE key LIKE 'count.%'").fetchall())["count.events"] == "20"
+        assert (
+            dict(con.execute("SELECT key, value FROM meta WHERE key LIKE 'count.%'").fetchall())["count.events"] == "20"
+        )
 
 
 def test_killed_before_the_first_snapshot(data: Path) -> None:

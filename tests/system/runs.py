@@ -1,4 +1,4 @@
-"""Replays as a user starts them, as processes; what they left behind, as sorted frames; and how far a running one is."""
+"""Replays as processes, as a user starts them; what they left behind, as sorted frames; how far a running one is."""
 
 from __future__ import annotations
 

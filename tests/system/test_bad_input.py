@@ -94,7 +94,6 @@ def truncated_gzip() -> bytes:
 
 def readable_lines(data: bytes) -> int:
     """Whole lines in damaged gzip data, by the reference implementation of the standard library."""
-    import zlib
 
     return zlib.decompressobj(wbits=31).decompress(data).count(b"\n")
 
@@ -189,9 +188,7 @@ def test_input_without_any_event(content: bytes, tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("change", ["appended", "shrunk", "rewritten"])
-def test_a_file_that_changes_while_it_is_read(
-    change: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_a_file_that_changes_while_it_is_read(change: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A log that is still written to, or rotated in place: what was there at the start counts, and it is said what
     was left out. The file is changed when the first of its batches has been decoded, the last not yet read."""
     from connectors import partitions

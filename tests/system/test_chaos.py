@@ -25,7 +25,6 @@ from tests.system.runs import (
     partitions_ended,
     query,
     records_read,
-    replay,
     rows_stored,
     running,
     tables,
@@ -33,29 +32,13 @@ from tests.system.runs import (
     until,
     workers_of,
 )
-from tests.system.world import write, write_rules
 
 pytestmark = pytest.mark.chaos
 
 ROUNDS = int(os.environ.get("TOCSIN_CHAOS_ROUNDS", "0"))
 SINGLE = ROUNDS or 3
 CLUSTER = ROUNDS or 1
-EVENTS = 60_000 if ROUNDS == 0 else 200_000
 KILLS = 2 if ROUNDS == 0 else 4  # at most, in a round
-SNAPSHOTS = ("--epoch", "0.2")
-
-
-@pytest.fixture(scope="module")
-def log(tmp_path_factory: pytest.TempPathFactory) -> list[Path | str]:
-    """The arguments that all replays share."""
-    folder = tmp_path_factory.mktemp("log")
-    return [write(folder / "in", EVENTS), "--rules", write_rules(folder / "rules.yaml"), *SNAPSHOTS]
-
-
-@pytest.fixture(scope="module")
-def undisturbed(log: list[Path | str], tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """What every disturbed run must come to."""
-    return replay(tmp_path_factory.mktemp("undisturbed") / "data", *log)
 
 
 def interrupted(data: Path) -> bool:

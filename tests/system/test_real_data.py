@@ -164,7 +164,7 @@ def test_access_log_requests(access: Path) -> None:
 
 
 def test_access_log_incidents(access: Path) -> None:
-    """"What incidents would this have been?": too many page somebody at night for nothing, too few hide an outage."""
+    """ "What incidents would this have been?": too many page somebody at night for nothing, too few hide an outage."""
     lines = requests()
     at = effective([time for time, *_ in lines])
     end = max(at.values())

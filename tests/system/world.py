@@ -1,7 +1,8 @@
 """A seeded log in several partitions with everything that happens to logs: what whole-process tests replay.
 
 Partitions cover the same hours at different densities, the last one ends early. Records arrive out of order by up to
-25 s; some are minutes late, some delivered twice, some broken; a workspace is configured half-way, an incident resolved.
+25 s; some are minutes late, some delivered twice, some broken; a workspace is configured half-way, an incident is
+resolved.
 """
 
 from __future__ import annotations
