@@ -4,6 +4,7 @@
 """
 
 import os
+import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable
@@ -233,12 +234,13 @@ def run_demo(
     widest = max(found, key=lambda incident: (incident.tenant_count, incident.event_count, incident.id))
     typer.echo("\nThe one that reached the most tenants:\n")
     show_timeline(out, timeline(con, widest))
+    activate = "" if shutil.which("tocsin") else f"  export PATH={Path(sys.executable).parent}:$PATH\n"
     typer.echo(
-        f"\nNext:\n"
+        f"\nNext:\n{activate}"
         f"  export TOCSIN_DATA={data}\n"
         f"  tocsin explain {widest.id[:12]}\n"
         f"  tocsin incidents --chronic\n"
-        f"  tocsin explain --source email-gateway --rule timeout_spike --at 2025-03-26T12:41:00Z\n"
+        f"  tocsin explain --source email-gateway --rule timeout_spike --at 2025-03-26T12:42:00Z\n"
         f"  tocsin sql 'SELECT error, count(*) FROM dead_letters GROUP BY ALL'\n"
         f"  tocsin replay YOUR_EVENTS.jsonl --data my-data"
     )

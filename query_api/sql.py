@@ -21,7 +21,18 @@ def run_sql(con: DuckDBPyConnection, text: str) -> pl.DataFrame:
             raise QueryError(f"expected one SQL statement, got {len(statements)}")
         if statements[0].type not in _ASKING:
             raise QueryError(f"only statements that read are possible, not {statements[0].type.name}")
-        frame: pl.DataFrame = con.sql(statements[0]).pl()
-        return frame
+        return _frame(con.sql(statements[0]))
     except duckdb.Error as wrong:
         raise QueryError(str(wrong).strip()) from wrong
+
+
+def _frame(answer: duckdb.DuckDBPyRelation) -> pl.DataFrame:
+    """The rows as a frame; intervals as text, for which Polars has no type."""
+    columns = zip(answer.columns, answer.types, strict=True)
+    names = [f'"{name.replace(chr(34), 2 * chr(34))}"' for name in answer.columns]
+    texts = [
+        f"CAST({quoted} AS VARCHAR) AS {quoted}" if str(kind) == "INTERVAL" else quoted
+        for quoted, (_, kind) in zip(names, columns, strict=True)
+    ]
+    frame: pl.DataFrame = (answer.project(", ".join(texts)) if texts != names else answer).pl()
+    return frame

@@ -21,14 +21,16 @@ from connectors.formats import paths, shaped
 from connectors.formats.lines import Lines
 from connectors.formats.record import Reader, Reject, Row, frame_of, rejects_of
 from connectors.formats.shapes import Shape, learn
-from connectors.formats.spans import Ints
+from connectors.formats.spans import Ints, Mask
 from connectors.formats.types import Decoded, DecodeOptions
 
 BOM = b"\xef\xbb\xbf"
 SPACE = b" \t\r"
-WORTHWHILE = 64  # lines; fewer are decoded one by one just as fast
-REMEMBERED = 16  # shapes
+WORTHWHILE = 256  # lines; fewer are decoded one by one just as fast
+SMALL = 1 << 18  # bytes; a larger chunk is not counted before it is taken apart
+REMEMBERED = 64  # shapes
 ATTEMPTS = 16  # lines looked at in vain before the rest of a chunk is decoded one by one
+SAMPLE, SHARE = 256, 64  # a shape is tried on all lines where at least one in 64 of a sample of 256 has it
 
 NO_REJECTS = rejects_of([], [], [])
 _parse = msgspec.json.Decoder().decode
@@ -38,7 +40,7 @@ _recent = threading.local()
 
 def decode(chunk: bytes, options: DecodeOptions) -> Decoded:
     """Decode a chunk of whole lines. Blank lines count as positions and give nothing."""
-    if chunk.count(b"\n") < WORTHWHILE:
+    if len(chunk) < SMALL and chunk.count(b"\n") < WORTHWHILE:
         whole = chunk.removesuffix(b"\n").split(b"\n") if chunk else []
         return Decoded(*_one_by_one(list(enumerate(whole)), options), len(whole))
     lines = Lines.of(chunk)
@@ -109,13 +111,22 @@ def _one_by_one(lines: Sequence[tuple[int, bytes]], options: DecodeOptions) -> t
 def _by_shape(lines: Lines, rows: Ints, options: DecodeOptions) -> tuple[list[pl.DataFrame], Ints]:
     """Frames of the lines that have a shape, and the rows that are left, ascending."""
     rigid = any(paths.is_path(target) and len(paths.steps(target)) > 1 for target in options.mapping.values())
-    texts = lines.texts()
     frames: list[pl.DataFrame] = []
     left: list[Ints] = []
+    texts = lines.texts()
+    attempts = min(ATTEMPTS, 1 + len(rows) // 256)
+
+    def matches(shape: Shape, rest: Ints) -> Mask:
+        some = texts if len(rest) == len(texts) else texts.gather(rest)
+        found: Mask = some.str.contains(shape.pattern).to_numpy()
+        return found
 
     def claim(shape: Shape, rest: Ints) -> tuple[int, Ints]:
-        matches = (texts if len(rest) == len(texts) else texts.gather(rest)).str.contains(shape.pattern).to_numpy()
-        claimed = rest if matches.all() else rest[matches]
+        sample = rest[:: len(rest) // SAMPLE + 1]
+        if np.count_nonzero(matches(shape, sample)) * SHARE < len(sample):
+            return 0, rest
+        found = matches(shape, rest)
+        claimed = rest if found.all() else rest[found]
         if len(claimed) < WORTHWHILE:
             return 0, rest
         try:
@@ -124,26 +135,26 @@ def _by_shape(lines: Lines, rows: Ints, options: DecodeOptions) -> tuple[list[pl
             left.append(claimed[~good])
         except shaped.Unsupported:
             left.append(claimed)
-        return len(claimed), rest[~matches]
+        return len(claimed), rest[~found]
 
-    known = _known(rigid)
+    known, vain = _known(rigid), 0
     yields: dict[Shape, int] = {}
     for shape in known:
-        if len(rows) >= WORTHWHILE:
-            yields[shape], rows = claim(shape, rows)
-    attempts = 0
-    while len(rows) >= WORTHWHILE and attempts < ATTEMPTS:
+        if len(rows) < WORTHWHILE or vain >= 2 * attempts:
+            break
+        yields[shape], rows = claim(shape, rows)
+        vain += not yields[shape]
+    while len(rows) >= WORTHWHILE and attempts > 0:
         learned = _learned(lines.raw(int(rows[0])), rigid)
         claimed = 0
-        if learned is not None and learned not in yields:
+        if learned is not None and not yields.get(learned):
             claimed, rows = claim(learned, rows)
         if learned is not None and claimed:
             yields[learned] = claimed
         else:
-            attempts += 1
+            attempts -= 1
             left.append(rows[:1])
             rows = rows[1:]
-    known.sort(key=lambda shape: -yields.get(shape, 0))
     _remember(rigid, known, yields)
     return frames, np.sort(np.concatenate([*left, rows]))
 

@@ -95,6 +95,7 @@ class Reader:
         `record` holds its parsed fields, of which the texts count; numbers and objects are read from `raw`, which
         gives the JSON text of every field as it was written and is called only where that is needed.
         """
+        fields: Raws | None = None
         names = tuple(record)
         plan = _plan(names, self.mapping)
         values: Mapping[Key, object] = record  # type: ignore[assignment]
@@ -107,23 +108,27 @@ class Reader:
             value = values[key]
             micros = times.parse(value) if isinstance(value, str) else None
             if micros is None and not _absent(value):
-                raise Reject(f"{column}: {_shown(_json(key, raw()))} is not a time; {_TIME_EXPECTED}")
+                raise Reject(
+                    f"{column}: {_shown(_json(key, (fields := fields or raw())))} is not a time; {_TIME_EXPECTED}"
+                )
             result[column] = micros
         for column, key in plan.single:
             value = values[key]
             if type(value) is str:
                 result[column] = value or None
             elif value is not None:
-                result[column] = _scalar(column, _json(key, raw()))
+                result[column] = _scalar(column, _json(key, (fields := fields or raw())))
         for column, keys in plan.double:
             key = _first(keys, values, spare)
             value = values[key]
             if not _absent(value):
-                result[column] = value if isinstance(value, str) else _scalar(column, _json(key, raw()))
+                result[column] = (
+                    value if isinstance(value, str) else _scalar(column, _json(key, (fields := fields or raw())))
+                )
         kind = None if result["record"] is None else _kind(result)
         if plan.value:
             key = _first(plan.value, values, spare)
-            result["value"] = None if _absent(values[key]) else _number(_json(key, raw()))
+            result["value"] = None if _absent(values[key]) else _number(_json(key, (fields := fields or raw())))
         if result["workspace"] is None:
             result["workspace"] = self.options.workspace
         if result["stream"] is None:
@@ -136,10 +141,12 @@ class Reader:
         if kind or self.attributes:
             own = _object(plan.attributes, values, spare) if plan.attributes else None
             if spare or odd or plan.others:
-                extras = self.extras(plan, spare, odd, values, raw())
-                result["attributes"] = _attributes(None if own is None else _json(own, raw()), extras)
+                extras = self.extras(plan, spare, odd, values, (fields := fields or raw()))
+                result["attributes"] = _attributes(
+                    None if own is None else _json(own, (fields := fields or raw())), extras
+                )
             elif own is not None:
-                result["attributes"] = _json(own, raw()).decode()
+                result["attributes"] = _json(own, (fields := fields or raw())).decode()
         if not kind:
             for column in self.unwanted:
                 result[column] = None

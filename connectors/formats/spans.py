@@ -1,5 +1,8 @@
 """Pieces of a chunk of bytes as text columns, without copying the bytes.
 
+Such a column keeps the whole chunk alive: who holds on to a few rows of it for long must copy them, for instance by
+writing them down or through `to_list`.
+
 A span is a pair of int arrays (starts, ends): positions in the chunk, ascending, one pair a row. The chunk must be
 valid UTF-8 and spans must not cut a character.
 """
@@ -15,6 +18,7 @@ from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
 Bytes = NDArray[np.uint8]
+Mask = NDArray[np.bool_]
 Span = tuple[Ints, Ints]
 
 
