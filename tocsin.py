@@ -172,10 +172,10 @@ def run_replay(
       tocsin replay access.log --map source=shop --rules rules/
       tocsin replay --resume --data january
     """
+    plan: Plan | None = None
     if resume:
         if inputs or overwrite:
             raise typer.BadParameter("--resume goes on as the replay began: without inputs, without --overwrite")
-        plan = replay.resumable(data, workers)
     else:
         fields = {**(mapping.load(mapping_file.read_text(), str(mapping_file)) if mapping_file else {})}
         fields |= mapping.assignments(maps or [])
@@ -187,8 +187,11 @@ def run_replay(
             workspace=workspace, stream=stream, mapping=fields, year=year, events=store_events, lateness=lateness,
             until=_micros(until), drain=drain, shards=shards, workers=workers or 1, epoch=epoch,
         )  # fmt: skip
-        replay.prepare(plan, data, overwrite=overwrite)
-    with progress.shown() as watch:
+    with replay.held(data), progress.shown() as watch:
+        if plan is None:
+            plan = replay.resumable(data, workers)
+        else:
+            replay.prepare(plan, data, overwrite=overwrite)
         result = replay.run(plan, data, resumed=resume, watch=watch)
     if json:
         typer.echo(as_json.document({"finished": result.finished, "seconds": result.seconds, **result.counts}))
@@ -222,8 +225,8 @@ def run_demo(
     typer.echo(f"A made-up day of two platforms: {events} ({events.stat().st_size / 1e6:.0f} MB)\n")
     [entry] = files.plan([str(events)])
     plan = Plan((Input(entry.name, str(events), entry.format.name, entry.size),), time.time_ns() // 1000)
-    replay.prepare(plan, data, overwrite=True)
-    with progress.shown() as watch:
+    with replay.held(data), progress.shown() as watch:
+        replay.prepare(plan, data, overwrite=True)
         result = replay.run(plan, data, watch=watch)
     out = console()
     show_summary(out, result.counts, result.seconds)

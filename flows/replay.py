@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import fcntl
+import os
 import shutil
 import signal
 import time
@@ -22,7 +24,7 @@ from connectors.store import Store, StoreError
 from flows import cluster
 from flows.board import Board
 from flows.dataflow import build, rules_of
-from flows.plan import Plan
+from flows.plan import PLAN_FILE, Plan
 from flows.versions import RuleVersions
 
 FINISHED = "finished"
@@ -55,6 +57,26 @@ class Result:
 Watch = Callable[[Progress], None]
 
 
+@contextmanager
+def held(data: Path) -> Iterator[None]:
+    """Hold a data directory, made if need be, from before a replay is prepared until it is over.
+
+    Raises ReplayError where another process holds it. The lock is the directory's own and goes with the process.
+    """
+    fresh = not data.exists()
+    data.mkdir(parents=True, exist_ok=True)
+    directory = os.open(data, os.O_RDONLY)
+    try:
+        fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        yield
+    except BlockingIOError:
+        raise ReplayError(f"{data} is in use by another process: wait for it, or name another directory") from None
+    finally:
+        os.close(directory)
+        if fresh and not any(data.iterdir()):
+            data.rmdir()
+
+
 def prepare(plan: Plan, data: Path, *, overwrite: bool = False) -> None:
     """Make an empty store for a plan.
 
@@ -63,8 +85,9 @@ def prepare(plan: Plan, data: Path, *, overwrite: bool = False) -> None:
     rules = rules_of(plan)
     store = data / "store.duckdb"
     if store.exists() and not overwrite:
+        resume = "--resume goes on with it, " if (data / "recovery" / PLAN_FILE).exists() else ""
         raise ReplayError(
-            f"{data} holds the results of an earlier run: --resume goes on with it, --overwrite replaces it, "
+            f"{data} holds the results of an earlier run: {resume}--overwrite replaces it, "
             "--data names another directory"
         )
     if store.exists():

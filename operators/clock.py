@@ -49,6 +49,11 @@ class PartitionClock:
         """µs up to which the partition is complete; NEVER before its first record."""
         return NEVER if self.high == NEVER else self.high - self.lateness
 
+    @property
+    def holding(self) -> int | None:
+        """The offset of the record that waits for its confirmation."""
+        return None if self._held is None else int(self._held["offset"][0])
+
     def stamp(self, frame: pl.DataFrame, wall: int | None = None) -> Stamped:
         """Stamp the next records. `wall`: now in µs; times more than 60 s ahead of it are refused."""
         refused = pl.DataFrame(schema=CLOCK_REJECTS)

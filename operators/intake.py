@@ -23,6 +23,7 @@ class Batch:
     watermark: µs, of the partition after the batch. frame: DECODED columns with `ingested_at`, `at` and `late`; events
     and commands in offset order. settings: the workspaces that have some. dead_letters: DEAD_LETTERS.
     next_offset: the position after the batch. duplicates: records dropped. last_at: the latest `at` so far, µs.
+    configured: `configure` records followed.
     ended: nothing will follow.
     """
 
@@ -33,6 +34,7 @@ class Batch:
     dead_letters: pl.DataFrame
     next_offset: int
     duplicates: int = 0
+    configured: int = 0
     last_at: int = NEVER
     ended: bool = False
 
@@ -48,6 +50,7 @@ class Intake:
     clock: PartitionClock = field(init=False)
     dedup: Deduplicator = field(default_factory=Deduplicator)
     settings: dict[str, Settings] = field(default_factory=dict)
+    _waiting: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=REJECTS))
 
     def __post_init__(self) -> None:
         self.clock = PartitionClock(self.lateness)
@@ -60,13 +63,19 @@ class Intake:
         before = self.clock.high
         stamped = self.clock.stamp(frame, wall)
         refused = _with_raw(stamped.rejects, frame)
-        return self._batches(stamped.frame, pl.concat([rejects, refused]), before, ended=False)
+        rejects = pl.concat([self._waiting, rejects, refused])
+        # Rejects behind a record that is held back wait with it: what the clock says there is not known yet.
+        holding = self.clock.holding
+        later = pl.lit(False) if holding is None else pl.col("offset") > holding
+        self._waiting = rejects.filter(later)
+        return self._batches(stamped.frame, rejects.filter(~later), before, ended=False)
 
     def finish(self) -> list[Batch]:
         """The end of the input: what was held back, and the last word."""
         before = self.clock.high
         stamped = self.clock.finish()
-        return self._batches(stamped.frame, pl.DataFrame(schema=REJECTS), before, ended=True)
+        waiting, self._waiting = self._waiting, self._waiting.clear()
+        return self._batches(stamped.frame, waiting, before, ended=True)
 
     def _batches(self, frame: pl.DataFrame, rejects: pl.DataFrame, before: int, *, ended: bool) -> list[Batch]:
         times = frame.select("offset", "ingested_at") if rejects.height and frame.height else None
@@ -76,9 +85,15 @@ class Intake:
             frame = self.dedup.filter(frame)
         letters = [_dead_letters(self.partition, rejects, times, before)] if rejects.height else []
         parts: list[tuple[pl.DataFrame, Mapping[str, Settings]]] = []
+        configured = 0
         for part, change in _cut(frame):
             parts.append((part, dict(self.settings)))
-            if change is not None and (bad := self._configure(change)) is not None:
+            if change is None:
+                continue
+            bad = self._configure(change)
+            if bad is None:
+                configured += 1
+            else:
                 letters.append(_dead_letters(self.partition, bad, frame.select("offset", "ingested_at"), before))
         dead = pl.concat(letters) if letters else pl.DataFrame(schema=DEAD_LETTERS)
         final = len(parts) - 1
@@ -92,6 +107,7 @@ class Intake:
                 dead_letters=dead if n == final else dead.clear(),
                 next_offset=self.next_offset,
                 duplicates=self.dedup.dropped - dropped if n == final else 0,
+                configured=configured if n == final else 0,
                 last_at=self.last_at,
                 ended=ended and n == final,
             )

@@ -48,5 +48,4 @@ def _select(table: str, suffix: str) -> str:
         else:
             columns.append(quoted)
     order = {"events": '"at", partition, "offset"', "transitions": "incident_id, n", "incidents": "opened_at, id"}
-    by = f" ORDER BY {order[table]}" if table in order else ""
-    return f'SELECT {", ".join(columns)} FROM "{table}"{by}'
+    return f'SELECT {", ".join(columns)} FROM "{table}" ORDER BY {order.get(table, "ALL")}'

@@ -26,7 +26,7 @@ from connectors.formats.types import Decoded, DecodeOptions
 
 BOM = b"\xef\xbb\xbf"
 SPACE = b" \t\r"
-WORTHWHILE = 256  # lines; fewer are decoded one by one just as fast
+WORTHWHILE = 128  # lines; fewer are decoded one by one just as fast
 SMALL = 1 << 18  # bytes; a larger chunk is not counted before it is taken apart
 REMEMBERED = 64  # shapes
 ATTEMPTS = 16  # lines looked at in vain before the rest of a chunk is decoded one by one
@@ -123,7 +123,8 @@ def _by_shape(lines: Lines, rows: Ints, options: DecodeOptions) -> tuple[list[pl
 
     def claim(shape: Shape, rest: Ints) -> tuple[int, Ints]:
         sample = rest[:: len(rest) // SAMPLE + 1]
-        if np.count_nonzero(matches(shape, sample)) * SHARE < len(sample):
+        large = len(rest) > 8 * SAMPLE
+        if large and np.count_nonzero(matches(shape, sample)) * SHARE < len(sample):
             return 0, rest
         found = matches(shape, rest)
         claimed = rest if found.all() else rest[found]

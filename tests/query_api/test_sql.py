@@ -65,5 +65,5 @@ def test_an_unknown_table_or_format_is_told(data: Path, tmp_path: Path, table: s
 
 def test_an_interval_is_text(con: DuckDBPyConnection) -> None:
     """How long were incidents open? The README's question subtracts two times; Polars knows no such type."""
-    rows = run_sql(con, "SELECT INTERVAL 90 MINUTE AS spent, 1 AS \"n\"\"x\"")
+    rows = run_sql(con, 'SELECT INTERVAL 90 MINUTE AS spent, 1 AS "n""x"')
     assert rows.to_dicts() == [{"spent": "01:30:00", 'n"x': 1}]

@@ -196,7 +196,7 @@ def test_a_running_replay_is_left_alone(log: list[Path | str], undisturbed: Path
     """Two terminals, one directory: the second says so, even with --overwrite, and the first goes on unharmed."""
     data = tmp_path / "data"
     with running(*log, data=data) as process:
-        assert until(lambda: records_read(data) > 5_000 or process.poll() is not None)
+        assert until(lambda: records_read(data) > 0 or process.poll() is not None)
         os.kill(process.pid, signal.SIGSTOP)  # so that it is still there when the others have looked
         try:
             refusals = [says("replay", *args, "--data", data) for args in (["--resume"], [*log, "--overwrite"])]
