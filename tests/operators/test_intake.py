@@ -24,7 +24,7 @@ def taken(intake: Intake, records: list[dict[str, object]], broken: list[int], c
 
 @pytest.mark.parametrize("cuts", [[], [1], [3], [4], [2, 4], [1, 2, 3, 4]])
 def test_a_dead_letter_has_the_same_time_wherever_a_chunk_ends(cuts: list[int]) -> None:
-    """Offset 2 jumps three days, 3 is broken, 4 confirms the jump: the clock at 3 is that of 2, in one chunk or five."""
+    """Offset 2 jumps three days, 3 is broken, 4 confirms the jump: the clock at 3 is that of 2, however cut."""
     records = [record(0, START), record(1, START + S), record(2, START + 3 * D), record(4, START + 3 * D + S)]
     batches = taken(Intake("p"), records, [3], cuts)
     letters = pl.concat([batch.dead_letters for batch in batches])
