@@ -23,7 +23,7 @@ from operators.output import Output
 
 # Events in one transaction, in multiples of a row group of DuckDB: these go straight into the file, compressed once.
 ROW_GROUP = 122_880
-FLUSH_EVENTS = 4 * ROW_GROUP
+FLUSH_EVENTS = 2 * ROW_GROUP
 # Rows of incidents and their parts that may wait for the events.
 FLUSH_ROWS = 200_000
 
