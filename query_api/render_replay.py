@@ -14,10 +14,11 @@ def show_summary(console: Console, counts: Mapping[str, int], seconds: float) ->
     records = counts["records"]
     rate = f"{records / seconds:,.0f} events/s" if seconds else ""
     console.print(f"{plural(records, 'record')} in {seconds:.1f} s ({rate})", highlight=False)
+    matches = f"{counts['matches']:,} match{'' if counts['matches'] == 1 else 'es'}"
     by_status = ", ".join(f"{counts[status]:,} {status}" for status in STATUSES if counts.get(status))
     total = sum(counts.get(status, 0) for status in STATUSES)
     console.print(
-        f"{plural(total, 'incident')}{f': {by_status}' if by_status else ''}, from {counts['matches']:,} matches",
+        f"{plural(total, 'incident')}{f': {by_status}' if by_status else ''}, from {matches}",
         highlight=False,
     )
     notes = [
