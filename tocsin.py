@@ -220,14 +220,14 @@ def run_demo(
         raise replay.ReplayError(
             f"{data} is not empty, and not from an earlier demo: name another directory with --data"
         )
-    data.mkdir(parents=True, exist_ok=True)
-    demo_day.write(events)
-    typer.echo(f"A made-up day of two platforms: {events} ({events.stat().st_size / 1e6:.0f} MB)\n")
-    [entry] = files.plan([str(events)])
-    plan = Plan((Input(entry.name, str(events), entry.format.name, entry.size),), time.time_ns() // 1000)
-    with replay.held(data), progress.shown() as watch:
+    with replay.held(data):
+        demo_day.write(events)
+        typer.echo(f"A made-up day of two platforms: {events} ({events.stat().st_size / 1e6:.0f} MB)\n")
+        [entry] = files.plan([str(events)])
+        plan = Plan((Input(entry.name, str(events), entry.format.name, entry.size),), time.time_ns() // 1000)
         replay.prepare(plan, data, overwrite=True)
-        result = replay.run(plan, data, watch=watch)
+        with progress.shown() as watch:
+            result = replay.run(plan, data, watch=watch)
     out = console()
     show_summary(out, result.counts, result.seconds)
     con = open_reader(data).connection

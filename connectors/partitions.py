@@ -81,7 +81,6 @@ class PartitionReader:
         self.name = name
         self.format = form
         self.options = options
-        self._path = path
         self._file = _Input(path, position)
         self._largest = largest
         self.position = self._file.position

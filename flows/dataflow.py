@@ -29,8 +29,8 @@ from operators.events import DEAD_LETTERS, DECODED, EVENTS
 from operators.intake import Batch
 from operators.rules import Rule
 
-# Columns that the clock, the duplicates and the commands need whatever the rules read.
-_NEEDED = {"offset", "time", "ingested_at", "id", "workspace", "source", "record"}
+# All but the costly one: a `configure` record may turn a rule's threshold to any of them.
+_CHEAP = frozenset(DECODED) - {"attributes"}
 
 
 def rules_of(plan: Plan) -> tuple[Rule, ...]:
@@ -44,7 +44,7 @@ def build(plan: Plan, data: Path, board: Board, stop: Flag, *, resumed: bool) ->
     options = DecodeOptions(
         workspace=plan.workspace,
         stream=plan.stream,
-        columns=frozenset(DECODED if plan.events else _NEEDED | classifier.columns),
+        columns=frozenset(DECODED) if plan.events else _CHEAP | classifier.columns,
         mapping=plan.mapping,
         year=plan.year,
     )

@@ -27,8 +27,8 @@ from flows.board import Board
 from flows.plan import Input, Plan
 from operators.intake import Batch, Intake
 
-# Chunks read and decoded ahead, over all partitions of a process: what bounds its memory.
-AHEAD = 6
+# Whole chunks read and decoded ahead, over all partitions of a process; with more of these chunks are smaller.
+AHEAD = 3
 PAUSE = timedelta(milliseconds=2)
 
 
@@ -130,8 +130,6 @@ class FileSource(FixedPartitionedSource[Batch, bytes]):
         """Open a partition at its position."""
         item = self._inputs[for_part]
         mine = max(1, -(-len(self._inputs) // self._plan.workers))
-        ahead = max(1, AHEAD // (2 * mine)) if mine > 1 else AHEAD // 2
-        largest = max(1 << 20, LARGEST * AHEAD // (2 * mine * ahead)) if mine > AHEAD // 2 else LARGEST
-        return FilePartition(
-            self._plan, item, self._options, self._board, self._stop, ahead, min(largest, LARGEST), resume_state
-        )
+        ahead = max(1, AHEAD // mine)
+        largest = min(LARGEST, max(1 << 20, LARGEST * AHEAD // (mine * ahead)))
+        return FilePartition(self._plan, item, self._options, self._board, self._stop, ahead, largest, resume_state)

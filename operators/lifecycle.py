@@ -53,9 +53,10 @@ def _apply(state: State, rows: pl.DataFrame, emission: Emission, name: Namer) ->
     rows, is_new = _with_retained(state, rows)
     span = Span.of(rows)
     left, alert_left = windows(span, state.policies.window), windows(span, state.policies.alert_window)
-    first = np.flatnonzero(span.start == np.arange(len(span)))  # of each key, in the span
+    begins = span.start == np.arange(len(span))
+    first = np.flatnonzero(begins)  # of each key, in the span
     was_active = state.keys.rows["active"][span.slot[first]]
-    key = np.cumsum(span.start == np.arange(len(span))) - 1
+    key = np.cumsum(begins) - 1
     # Where what may count later begins: with the incident that stands, or after the last forgetting.
     floor = first.copy()
     # What is retained of an active key is in its incident already.

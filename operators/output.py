@@ -106,11 +106,6 @@ class Output:
         """This, and the incident rows of another that has other incidents."""
         return replace(self, incidents=pl.concat([self.incidents, other.incidents]))
 
-    @property
-    def empty(self) -> bool:
-        """True where nothing is to be written."""
-        return not self.replaces and not any(frame.height for frame in self.tables().values())
-
 
 def reason(kind: int, policy: Policy) -> str:
     """A transition's cause in the words of the timeline (DESIGN S9)."""

@@ -18,7 +18,6 @@ from connectors.formats.types import Decoded, DecodeOptions
 STREAM = "log"
 DEFAULTS = {"source": "http", "code": "$.status", "message": "$.request", "value": "$.bytes"}
 PARTS = ("client", "ident", "user", "time", "request", "status", "bytes", "referrer", "agent", "extra")
-FIELDS = (*PARTS, "method", "path", "protocol", "type")
 
 _QUOTED = r'"((?:[^"\\]|\\.)*)'
 # The last quote is missing where a server cut a long user agent: what matters of such a line is there.

@@ -14,7 +14,6 @@ import yaml
 
 DEFAULT_TYPE = "log"
 MATCHED = {"access_log": "status", "syslog": "message"}  # the field a format's rules match, unless they name another
-LOGS = tuple(MATCHED)
 _KEYS = ("match", "type", "code", "field", "program")
 _FORBIDDEN = ("offset", "raw", "time")
 

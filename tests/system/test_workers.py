@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import duckdb
@@ -71,6 +72,22 @@ def test_without_events_the_incidents_are_the_same(one: Path, small_log: list[Pa
     kept = [name for name in COMPARED if name not in ("events", "claims")]  # claims belong to stored events
     assert_same(tables(other, names=kept), tables(one, names=kept))
     assert query(other, "SELECT count(*) FROM events") == [(0,)]
+
+
+def test_without_events_a_configured_threshold_still_sees_its_field(tmp_path: Path) -> None:
+    """A `configure` record turns a rule to a column that no rule file reads: with or without events, it opens."""
+    times = [f"2025-03-26T08:00:{second:02}Z" for second in range(3)]
+    threshold = {"value_sum": {"field": "value", "gte": 10, "window": "5m"}}
+    body = {"rules": {"auth_failure": {"threshold": threshold}}}
+    change = {"time": times[0], "record": "configure", "workspace": "w", "attributes": body}
+    event = {"workspace": "w", "source": "s", "type": "auth_failed", "value": 6}
+    log = tmp_path / "log.jsonl"
+    log.write_text("".join(json.dumps(r) + "\n" for r in (change, *({"time": t, **event} for t in times[1:]))))
+    found = [
+        query(replay(tmp_path / name, log, *options), "SELECT status, event_count FROM incidents")
+        for name, options in (("with", ()), ("without", ("--no-events",)))
+    ]
+    assert found == [[("Open", 2)], [("Open", 2)]]
 
 
 def test_the_same_log_gives_the_same_bytes(one: Path, small_log: list[Path | str], tmp_path: Path) -> None:
