@@ -120,8 +120,9 @@ def sen_slope(counts: Sequence[int]) -> float:
 def autocorrelation_factor(counts: Sequence[int]) -> float:
     """Return what autocorrelation widens the variance of S by, 1 or more (as Hamed and Rao 1998; see above)."""
     n = len(counts)
-    level = np.asarray(counts, dtype=np.float64) - sen_slope(counts) * np.arange(n)
-    ranks = _mid_ranks(level)
+    # From the middle, so that time backwards gives the same numbers; rounded, so that equal ones are.
+    trend = sen_slope(counts) * (np.arange(n) - (n - 1) / 2)
+    ranks = _mid_ranks(np.round(np.asarray(counts, dtype=np.float64) - trend, 9))
     ranks -= ranks.mean()
     power = float(ranks @ ranks)
     if power == 0:

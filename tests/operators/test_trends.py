@@ -1,6 +1,6 @@
 """A direction on a dashboard must mean something: seldom from noise alone, always where there is one."""
 
-from itertools import combinations
+from itertools import combinations, permutations
 
 import numpy as np
 import pytest
@@ -60,8 +60,6 @@ def test_only_the_order_of_counts_matters(counts: list[int], times: int, more: i
 @given(st.lists(st.integers(0, 3), min_size=4, max_size=5))
 def test_the_variance_is_that_of_all_orders(counts: list[int]) -> None:
     """The formula with ties, against every permutation of a short series."""
-    from itertools import permutations
-
     scores = [kendall_score(order) for order in permutations(counts)]
     assert tied_variance(counts) == pytest.approx(sum(s * s for s in scores) / len(scores))
 
