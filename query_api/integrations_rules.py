@@ -19,7 +19,7 @@ _SETTINGS = "SELECT body FROM settings WHERE workspace = $workspace"
 
 
 def rules_of(services: Services) -> Mapping[str, Rule]:
-    """Return the rules by id, in the order they are tried: `rules` of the service's settings, else the built-in ones."""
+    """Return the rules by id, as they are tried: `rules` of the service's settings, else the built-in ones."""
     global _ordered
     rules = getattr(services.settings, "rules", None) or _builtin()
     if _ordered is None or _ordered[0] is not rules:  # by identity: hashing all rules would take longer than a query
@@ -43,9 +43,12 @@ def pattern(rule: Rule, settings: Settings) -> dict[str, Any]:
     """Return a pattern as it holds with these settings: the fields of `integrations_schema.Pattern`."""
     held = effective(rule, settings)
     spec = held.threshold.spec if held.threshold else None
-    opens = {"count": 1, "windowSeconds": None}
+    opens: dict[str, Any] = {"count": 1, "windowSeconds": None}
     if spec is not None:
-        opens = {"count": spec.gte if isinstance(spec, EventCount) else None, "windowSeconds": _seconds(spec.window)}
+        opens = {
+            "count": spec.gte if isinstance(spec, EventCount) else None,
+            "windowSeconds": _seconds(spec.window),
+        }
     return {
         "patternId": held.id,
         "name": held.name,

@@ -1,7 +1,7 @@
 """How an HTTP surface puts a question to the store: in a thread, on a pooled connection, with a deadline and a row cap.
 
-The event loop never waits for DuckDB. A connection sees the latest commit with every statement, as long as no transaction
-is left open on it; so connections are used again, and one that was interrupted is not.
+The event loop never waits for DuckDB. A connection sees the latest commit with every statement, as long as no
+transaction is left open on it; so connections are used again, and one that was interrupted is not.
 """
 
 from __future__ import annotations
