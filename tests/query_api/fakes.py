@@ -16,6 +16,7 @@ from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.testclient import TestClient
+from starlette.exceptions import HTTPException
 
 from connectors.store import Store
 from query_api import integrations, reading
@@ -155,6 +156,11 @@ def make_app(pipeline: FakePipeline, control: FakeControl | None = None) -> Fast
         headers = {"Retry-After": str(wrong.retry_after)} if wrong.retry_after else {}
         body = {"isSuccess": False, "errorCode": int(wrong.code), "message": wrong.message}
         return JSONResponse(body, _STATUS[wrong.code], headers)
+
+    @app.exception_handler(HTTPException)
+    async def unreadable(request: Request, wrong: HTTPException) -> JSONResponse:
+        code = next((code for code, status in _STATUS.items() if status == wrong.status_code), 4)
+        return JSONResponse({"isSuccess": False, "errorCode": code, "message": wrong.detail}, wrong.status_code)
 
     @app.exception_handler(RequestValidationError)
     async def invalid(request: Request, wrong: RequestValidationError) -> JSONResponse:
