@@ -7,6 +7,7 @@ transaction is left open on it; so connections are used again, and one that was 
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -94,8 +95,10 @@ class _Readers:
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
-        for asked in list(self._running):
-            asked.interrupt()
+        while running := list(self._running):
+            for asked in running:
+                asked.interrupt()
+            time.sleep(_AGAIN)
         self._threads.shutdown(wait=True)
         while self._idle:
             self._idle.pop().close()
