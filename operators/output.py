@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -69,6 +69,15 @@ ALERTS: dict[str, pl.DataType] = {
     "settled": pl.Boolean(),
 }
 
+# Which match is in which incident: where it stands in the log, and whether it opened it.
+MEMBERS: dict[str, pl.DataType] = {
+    "partition": pl.Int64(),
+    "offset": pl.Int64(),
+    "rule_id": pl.String(),
+    "incident_id": pl.String(),
+    "opened": pl.Boolean(),
+}
+
 # Why a transition happened.
 MATCHED, QUIET, RELAPSED, STABLE, RETURNED, RESOLVED = range(6)
 # What an alert says.
@@ -82,16 +91,12 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Output:
-    """Rows for the store: `transitions` and `alerts` are new ones, the other two replace rows of the same key.
-
-    `replaces` names incidents whose earlier provisional rows this output takes the place of.
-    """
+    """Rows for the store. Settled `transitions` and `alerts` are new ones; every other row replaces the one with its key."""
 
     incidents: pl.DataFrame
     incident_tenants: pl.DataFrame
     transitions: pl.DataFrame
     alerts: pl.DataFrame
-    replaces: tuple[str, ...] = ()
 
     def tables(self) -> dict[str, pl.DataFrame]:
         """The frames by the names of their tables."""
@@ -102,9 +107,27 @@ class Output:
             "alerts": self.alerts,
         }
 
-    def with_incidents(self, other: Output) -> Output:
-        """This, and the incident rows of another that has other incidents."""
-        return replace(self, incidents=pl.concat([self.incidents, other.incidents]))
+    def joined(self, other: Output) -> Output:
+        """These rows and the other's behind them."""
+        mine, more = self.tables(), other.tables()
+        return Output(
+            **{name: pl.concat([mine[name], more[name]]) if more[name].height else mine[name] for name in mine}
+        )
+
+    def without_state_of(self, incidents: Collection[str]) -> Output:
+        """All but the rows that say how these incidents and their tenants are now."""
+        if not incidents:
+            return self
+        listed = list(incidents)
+        return replace(
+            self,
+            incidents=self.incidents.filter(~pl.col("id").is_in(listed)),
+            incident_tenants=self.incident_tenants.filter(~pl.col("incident_id").is_in(listed)),
+        )
+
+    def with_tenants(self, rows: pl.DataFrame) -> Output:
+        """This with other rows of tenants."""
+        return replace(self, incident_tenants=rows)
 
 
 def reason(kind: int, policy: Policy) -> str:
@@ -134,21 +157,26 @@ def _spoken(micros: int) -> str:
 
 @dataclass
 class Emission:
-    """Collects one run's rows. Incidents are referred to by a number into `ids`."""
+    """Collects one run's rows. Incidents are referred to by a number into `ids`.
+
+    tracks: also which match is in which incident; the rows of the run then have the columns `partition` and `offset`.
+    """
 
     policies: Policies
+    tracks: bool = False
     ids: list[str] = field(default_factory=list)
-    workspaces: list[str] = field(default_factory=list)
+    names: list[Name] = field(default_factory=list)
     _incidents: list[tuple[Table, list[str], list[Name], list[str | None]]] = field(default_factory=list)
     _transitions: list[tuple[Ints, ...]] = field(default_factory=list)
     _alerts: list[pl.DataFrame] = field(default_factory=list)
     _tenants: list[pl.DataFrame] = field(default_factory=list)
+    _members: list[pl.DataFrame] = field(default_factory=list)
 
     def refer(self, ids: Sequence[str], names: Sequence[Name]) -> Ints:
         """Numbers for these incidents."""
         first = len(self.ids)
         self.ids += ids
-        self.workspaces += [name[0] for name in names]
+        self.names += names
         return np.arange(first, first + len(ids))
 
     def incidents(self, rows: Table, ids: list[str], names: list[Name], sources: list[str | None]) -> None:
@@ -163,6 +191,35 @@ class Emission:
             for identity, name in zip(ids, names, strict=True):
                 found.setdefault(name, []).append(identity)
         return found
+
+    def states(self) -> dict[Name, dict[str, tuple[int, int]]]:
+        """How many transitions and events each of the incidents written has, by key."""
+        found: dict[Name, dict[str, tuple[int, int]]] = {}
+        for rows, ids, names, _ in self._incidents:
+            steps, events = rows["transitions"].tolist(), rows["events"].tolist()
+            for identity, name, *counts in zip(ids, names, steps, events, strict=True):
+                found.setdefault(name, {})[identity] = (counts[0], counts[1])
+        return found
+
+    def keys(self) -> Mapping[str, Name]:
+        """The key of each incident that was referred to."""
+        return dict(zip(self.ids, self.names, strict=True))
+
+    def belong(self, rows: pl.DataFrame, ref: Ints, opened: Any) -> None:
+        """Say of some matches, rows with `partition` and `offset`, which incident they are in and which opened it."""
+        if len(ref):
+            where = rows.select("partition", "offset")
+            self._members.append(where.with_columns(pl.Series("ref", ref), pl.Series("opened", opened)))
+
+    def members(self) -> pl.DataFrame:
+        """The new matches that are in an incident: MEMBERS."""
+        if not self._members:
+            return pl.DataFrame(schema=MEMBERS)
+        rows = pl.concat(self._members).filter(pl.col("offset").is_not_null())
+        ids = pl.Series(self.ids, dtype=pl.String)
+        rules = pl.Series([name[1] for name in self.names], dtype=pl.String)
+        ref = rows["ref"]
+        return rows.with_columns(rule_id=rules.gather(ref), incident_id=ids.gather(ref)).select(MEMBERS.keys())
 
     def transitions(self, ref: Ints, n: Ints, before: Any, after: Any, why: Any, at: Ints, events: Ints, window: Any,
                     policy: Ints) -> None:  # fmt: skip
@@ -183,7 +240,7 @@ class Emission:
         if rows.height:
             self._tenants.append(rows)
 
-    def output(self, *, settled: bool, replaces: tuple[str, ...] = ()) -> Output:
+    def output(self, *, settled: bool) -> Output:
         """Everything collected, as rows of the store's tables in a fixed order."""
         ids = pl.Series("ids", self.ids, dtype=pl.String)
         flag = pl.lit(settled).alias("settled")
@@ -192,7 +249,6 @@ class Emission:
             self._tenant_frame(ids),
             self._transition_frame(ids).with_columns(flag).select(TRANSITIONS.keys()),
             self._alert_frame(ids).with_columns(flag).select(ALERTS.keys()),
-            replaces,
         )
 
     def _incident_frame(self, settled: bool) -> pl.DataFrame:
@@ -276,7 +332,7 @@ class Emission:
         if not self._alerts:
             return pl.DataFrame(schema=ALERTS)
         rows = pl.concat(self._alerts)
-        workspaces = pl.Series("workspace", self.workspaces, dtype=pl.String)
+        workspaces = pl.Series("workspace", [name[0] for name in self.names], dtype=pl.String)
         named = rows.select(
             ids.gather(rows["ref"]).alias("incident_id"),
             workspaces.gather(rows["ref"]).alias("workspace"),

@@ -1,7 +1,7 @@
 """A shard of the keys: settled state, pending matches and the watermarks that part them (DESIGN S11).
 
 Matches wait until every partition's watermark has passed them; then they are final. What the matches still waiting
-would make of the state is computed on a copy.
+make of the state meanwhile is for `live`.
 """
 
 from __future__ import annotations
@@ -14,17 +14,19 @@ import polars as pl
 
 from operators.clock import NEVER
 from operators.identity import incident_id
-from operators.keys import CLOSED, OPEN, Keys
+from operators.keys import Keys
 from operators.lifecycle import advance
 from operators.matches import KEYED, KeyedMatches, Matches, Name
 from operators.output import Emission, Output
 from operators.state import ROWS, State
-from operators.tenants import Tenants
 from operators.windows import Positions
 
 FOREVER = 2**62  # an instant by which every timer has run out
 
 _PENDING: dict[str, pl.DataType] = {**KEYED, "policy": pl.Int64(), "partition": pl.Int64()}
+
+
+POSITION: dict[str, pl.DataType] = {"partition": pl.Int64(), "offset": pl.Int64()}
 
 
 class Shard:
@@ -40,8 +42,7 @@ class Shard:
         self._pending: list[pl.DataFrame] = []
         self._names: list[Name] = []  # of the keys that are pending, and the number of each in their rows
         self._named: dict[Name, int] = {}
-        self._provisional: dict[Name, list[tuple[int, str]]] = {}  # opened at, id: what was announced and not settled
-        self._reported: dict[Name, list[str]] = {}  # the incidents of the last provisional output
+        self._announced: dict[Name, list[tuple[int, str]]] = {}  # opened at, id: what callers know and is not settled
         self._settled = NEVER
 
     @property
@@ -88,50 +89,23 @@ class Shard:
         """Make final what no late record can reach: matches before the lowest watermark, timers up to it."""
         until = self.watermark
         if until == NEVER or until <= self._settled:
-            return self._nothing()
+            return Emission(self._state.policies).output(settled=True)
         # Strictly before: another partition may still deliver a match at this very instant that sorts before ours.
-        return self._advance(until - 1, until)
+        return self._advance(until - 1, until).output(settled=True)
 
     def finish(self, until: int) -> Output:
         """End of input (S14): apply the matches with `at` up to and including `until`, µs, and the timers due by it."""
-        return self._advance(until, until)
+        return self._advance(until, until).output(settled=True)
 
-    def provisional(self, until: int) -> Output:
-        """What the pending matches with `at` ≤ `until`, and the timers due by then, would make of their keys.
-
-        Takes the place of the provisional output before it; what that one said and this one does not is taken back.
-        """
-        rows = self._joined().filter(pl.col("at") <= until)
-        pending = [self._names[n] for n in rows["key"].unique(maintain_order=True).to_list()]
-        copy = self._copy_of(pending, until)
-        emission = Emission(copy.policies)
-        namer = _Namer(self._provisional)
-        advance(copy, self._rows(rows, copy.keys, self._names), until, emission, name=namer)
-        replaced = tuple(identity for ids in self._reported.values() for identity in ids)
-        earlier, self._reported = self._reported, emission.reported()
-        self._provisional = namer.given
-        output = emission.output(settled=False, replaces=replaced)
-        return output.with_incidents(self._standing([name for name in earlier if name not in self._reported]))
-
-    def _standing(self, names: list[Name]) -> Output:
-        """The settled state of some keys, as it was before something provisional was said of them."""
-        emission = Emission(self._state.policies)
-        slots = [slot for name in names if (slot := self._state.keys.find(name)) is not None]
-        self._state.emit(np.array(slots, np.int64), emission)
-        return emission.output(settled=True)
-
-    def _advance(self, last: int, until: int) -> Output:
+    def _advance(self, last: int, until: int) -> Emission:
         """Settle the pending matches with `at` up to `last`, and the timers up to `until`."""
         names = self._names
         matches = self._take(last)
         self._settled = max(self._settled, until)
         emission = Emission(self._state.policies)
         rows = self._rows(matches, self._state.keys, names)
-        advance(self._state, rows, until, emission, name=_Namer(self._provisional))
-        return emission.output(settled=True)
-
-    def _nothing(self) -> Output:
-        return Emission(self._state.policies).output(settled=True)
+        advance(self._state, rows, until, emission, name=Namer(self._announced))
+        return emission
 
     def _joined(self) -> pl.DataFrame:
         if not self._pending:
@@ -155,15 +129,16 @@ class Shard:
         self._named = {name: n for n, name in enumerate(self._names)}
         return pending.filter(due)
 
-    def _rows(self, matches: pl.DataFrame, keys: Keys, names: list[Name]) -> pl.DataFrame:
-        """The matches with the slots of their keys, in the order of S6 within each."""
+    def _rows(self, matches: pl.DataFrame, keys: Keys, names: list[Name], *, positions: bool = False) -> pl.DataFrame:
+        """The matches with the slots of their keys (and their positions), in the order of S6 within each."""
+        columns = ROWS | POSITION if positions else ROWS
         if not matches.height:
-            return pl.DataFrame(schema=ROWS)
+            return pl.DataFrame(schema=columns)
         key = matches["key"].to_numpy()
         slot = np.zeros(len(names), np.int64)
         for n in np.flatnonzero(np.bincount(key)).tolist():
             slot[n] = keys.slot(names[n])
-        rows = matches.with_columns(pl.Series("slot", slot[key])).select(ROWS.keys())
+        rows = matches.with_columns(pl.Series("slot", slot[key])).select(columns.keys())
         return rows[self._order(matches, slot[key])]
 
     def _order(self, rows: pl.DataFrame, slot: Positions) -> Positions:
@@ -176,37 +151,8 @@ class Shard:
         rank[[self._numbers[name] for name in names]] = np.arange(len(names))
         return np.lexsort((rows["offset"].to_numpy(), rank[rows["partition"].to_numpy()], at, slot))
 
-    def _copy_of(self, names: list[Name], until: int) -> State:
-        """A state with only these keys and those with a deadline up to `until`."""
-        mine = self._state
-        row = mine.keys.rows
-        deadline = np.where(row["status"] == OPEN, row["recover"], row["close"])
-        due = np.flatnonzero(row["active"] & (row["status"] != CLOSED) & (deadline <= until))
-        wanted = dict.fromkeys([*names, *(mine.keys.name(slot) for slot in due.tolist())])
-        copy = State(policies=mine.policies)
-        old: list[int] = []
-        new: list[int] = []
-        for name in wanted:
-            slot = mine.keys.find(name)
-            if slot is not None:
-                old.append(slot)
-                new.append(copy.keys.slot(name))
-                copy.keys.incidents[new[-1]] = mine.keys.incidents[slot]
-                copy.keys.sources[new[-1]] = mine.keys.sources[slot]
-        copy.keys.rows[new] = row[old]
-        moved = pl.DataFrame({"slot": old, "new": new}, schema={"slot": pl.Int64(), "new": pl.Int64()})
-        copy.tenants = Tenants(_moved(mine.tenants.rows, moved))
-        copy.retained = _moved(mine.retained, moved)
-        return copy
 
-
-def _moved(rows: pl.DataFrame, slots: pl.DataFrame) -> pl.DataFrame:
-    """The rows of some slots under their new numbers, in order."""
-    kept = rows.join(slots, on="slot", how="inner", maintain_order="left")
-    return kept.with_columns(pl.col("new").alias("slot")).select(rows.columns)
-
-
-class _Namer:
+class Namer:
     """Names incidents, keeping the ids already announced (S12): callers and alerts know them.
 
     An announced id belongs to the incident that holds the instant it was announced for; a late event may have moved

@@ -1,0 +1,339 @@
+"""A shard that answers at once: settled rows, and in their place what the pending matches make of them so far (S11).
+
+Each step settles what no late record can reach and runs a copy of the keys that something happened to through all
+their pending matches. What a key showed before and no longer does is taken back; keys that nothing happened to are not
+looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+
+import numpy as np
+import polars as pl
+
+from operators.clock import NEVER
+from operators.keys import CLOSED, OPEN
+from operators.lifecycle import advance
+from operators.matches import RESOLVE, KeyedMatches, Matches, Name
+from operators.output import INCIDENT_TENANTS, MEMBERS, Emission, Output
+from operators.shard import FOREVER, Namer, Shard
+from operators.state import State
+from operators.tenants import Tenants
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """Rows that were shown and no longer hold.
+
+    incidents: with everything of theirs. steps: incident -> the number of its first transition that is void.
+    alerts: ids. tenants: incidents whose tenants are all told anew.
+    """
+
+    incidents: tuple[str, ...] = ()
+    steps: tuple[tuple[str, int], ...] = ()
+    alerts: tuple[str, ...] = ()
+    tenants: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.incidents or self.steps or self.alerts or self.tenants)
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """What a reader sees change: every row replaces the one with its key, after what is `gone` has gone.
+
+    members: MEMBERS of the pending matches of the keys that were looked at.
+    """
+
+    output: Output
+    gone: Gone
+    members: pl.DataFrame
+
+
+@dataclass(slots=True)
+class _Shown:
+    """What is shown of a key beyond its settled state.
+
+    deadline: the instant, µs, at which time alone changes it. steps, events: of each of its incidents that is not final,
+    how many transitions and events. alerts: those that are not settled.
+    """
+
+    deadline: int = FOREVER
+    steps: dict[str, int] = field(default_factory=dict)
+    events: dict[str, int] = field(default_factory=dict)
+    alerts: set[str] = field(default_factory=set)
+
+
+class LiveShard(Shard):
+    """A shard whose pending matches are visible. Picklable. Instants given to `publish` never decrease."""
+
+    def __init__(self, partitions: Iterable[str] = ()) -> None:
+        super().__init__(partitions)
+        self._shown: dict[Name, _Shown] = {}
+        self._touched: dict[Name, None] = {}
+        self._deadlines: list[tuple[int, Name]] = []  # a heap over what is shown; stale entries are skipped
+        self._next_timer = NEVER  # no settled key that is not shown has a deadline before this, µs
+
+    def add(self, partition: str, watermark: int, matches: Matches | KeyedMatches | None = None) -> None:
+        """Take a partition's next matches (in offset order) and its watermark after them, µs."""
+        if matches is not None and len(matches):
+            matches = matches.keyed() if isinstance(matches, Matches) else matches
+            used = np.flatnonzero(np.bincount(matches.frame["key"].to_numpy(), minlength=len(matches.names)))
+            self._touched.update(dict.fromkeys(matches.names[n] for n in used.tolist()))
+        super().add(partition, watermark, matches)
+
+    def announced(self, name: Name, opened_at: int, incident: str) -> None:
+        """Tell of an unsettled incident that a store shows already: its id stays its own (S12)."""
+        known = self._announced.setdefault(name, [])
+        if (opened_at, incident) not in known:
+            known.append((opened_at, incident))
+        shown = self._shown.setdefault(name, _Shown(NEVER))
+        shown.deadline = NEVER
+        # More than there can be, so that whatever does not come again is taken back.
+        shown.steps.setdefault(incident, 1 << 30)
+        shown.events.setdefault(incident, 1 << 62)
+        heappush(self._deadlines, (NEVER, name))
+
+    def due(self, until: int) -> bool:
+        """Is there something that time alone changes by `until`, µs: a deadline to pass, or a match to settle?"""
+        if self._deadlines and self._deadlines[0][0] <= until:
+            return True
+        return self._next_timer <= until or any(int(frame["at"].min()) < self.watermark for frame in self._pending)  # type: ignore[arg-type]
+
+    @property
+    def next_due(self) -> int:
+        """The earliest instant, µs, at which time alone may change what is shown; FOREVER where none is known."""
+        shown = self._deadlines[0][0] if self._deadlines else FOREVER
+        return min(shown, self._next_timer if self._next_timer != NEVER else FOREVER)
+
+    @property
+    def oldest_pending(self) -> int:
+        """The earliest `at` of the matches that are not settled, µs; FOREVER where there is none."""
+        return min((int(frame["at"].min()) for frame in self._pending), default=FOREVER)  # type: ignore[arg-type]
+
+    def publish(self, until: int, *, settle: bool = True) -> Publication:
+        """Bring what is shown up to all matches so far, and to the timers up to `until`, µs.
+
+        settle: also make final what no late record can reach.
+        """
+        final, told = self._settle() if settle else (self._nothing(), self._nothing())
+        names = self._due_by(until)
+        for name in self._touched:
+            names[name] = None
+        self._touched = {}
+        if not names:
+            return Publication(final.joined(told), Gone(), pl.DataFrame(schema=MEMBERS))
+        provisional, gone, members = self._run(list(names), until)
+        return Publication(final.joined(told).joined(provisional), gone, members)
+
+    def _nothing(self) -> Output:
+        return Emission(self._state.policies).output(settled=True)
+
+    # ------------------------------------------------------------ settled
+
+    def _settle(self) -> tuple[Output, Output]:
+        """Settle; what became final, and the settled state of keys of which nothing more is shown."""
+        until = self.watermark
+        if until == NEVER or until <= self._settled:
+            return self._nothing(), self._nothing()
+        emission = self._advance(until - 1, until)
+        output = emission.output(settled=True)
+        moved = emission.reported()
+        keys = emission.keys()
+        for alert, incident in output.alerts.select("id", "incident_id").iter_rows():
+            shown = self._shown.get(keys[incident])
+            if shown is not None:
+                shown.alerts.discard(alert)
+        hidden = self._hidden(moved)
+        rest = [name for name in self._shown if name not in moved and self._agrees(name)]
+        for name in rest:
+            self._forget(name)
+        told = Emission(self._state.policies)
+        slots = [slot for name in rest if (slot := self._state.keys.find(name)) is not None]
+        self._state.emit(np.array(slots, np.int64), told)
+        self._next_timer = self._first_timer()
+        # A row that pending matches have changed already must not fall back to what is settled of it.
+        return output.without_state_of(hidden), told.output(settled=True)
+
+    def _hidden(self, moved: dict[Name, list[str]]) -> list[str]:
+        """Of the incidents that settled on, those whose shown state is ahead of the settled one."""
+        hidden: list[str] = []
+        for name, incidents in moved.items():
+            shown = self._shown.get(name)
+            slot = self._state.keys.find(name)
+            current = self._state.keys.incidents[slot] if slot is not None else ""
+            if shown is not None:
+                for incident in incidents:
+                    if incident != current:  # it is over: final
+                        shown.steps.pop(incident, None)
+                        shown.events.pop(incident, None)
+            if name in self._named or name in self._touched or (shown is not None and not self._agrees(name)):
+                hidden += [current] if current else []
+            else:
+                self._forget(name)
+        return hidden
+
+    def _agrees(self, name: Name) -> bool:
+        """Is everything that is shown of a key settled?"""
+        if name in self._named or name in self._touched:
+            return False
+        shown, slot = self._shown[name], self._state.keys.find(name)
+        if slot is None or not self._state.keys.rows["active"][slot]:
+            return not shown.steps
+        return shown.steps == {self._state.keys.incidents[slot]: int(self._state.keys.rows["transitions"][slot])}
+
+    def _forget(self, name: Name) -> None:
+        """Nothing is shown of a key beyond its settled state."""
+        self._shown.pop(name, None)
+        self._announced.pop(name, None)
+
+    def _first_timer(self) -> int:
+        """The first deadline of the settled state of keys that are not shown, µs."""
+        row = self._state.keys.rows
+        deadline = np.where(row["status"] == OPEN, row["recover"], row["close"])
+        waits = row["active"] & (row["status"] != CLOSED)
+        for name in self._shown:
+            slot = self._state.keys.find(name)
+            if slot is not None:
+                waits[slot] = False
+        return int(deadline[waits].min()) if waits.any() else FOREVER
+
+    # ------------------------------------------------------------ provisional
+
+    def _due_by(self, until: int) -> dict[Name, None]:
+        """The keys that time alone changes by `until`."""
+        names: dict[Name, None] = {}
+        while self._deadlines and self._deadlines[0][0] <= until:
+            deadline, name = heappop(self._deadlines)
+            shown = self._shown.get(name)
+            if shown is not None and shown.deadline == deadline:
+                names[name] = None
+        if self._next_timer <= until:
+            row = self._state.keys.rows
+            deadline = np.where(row["status"] == OPEN, row["recover"], row["close"])
+            due = np.flatnonzero(row["active"] & (row["status"] != CLOSED) & (deadline <= until))
+            for slot in due.tolist():
+                name = self._state.keys.name(slot)
+                if name not in self._shown:
+                    names[name] = None
+        return names
+
+    def _run(self, names: list[Name], until: int) -> tuple[Output, Gone, pl.DataFrame]:
+        """Run a copy of these keys through their pending matches, and tell what changed."""
+        copy = self._copy_of(names)
+        rows = self._rows_of(names, copy)
+        emission = Emission(copy.policies, tracks=True)
+        namer = Namer(self._announced)
+        advance(copy, rows, until, emission, name=namer)
+        output = emission.output(settled=False)
+        commanded = bool((rows["kind"] == RESOLVE).any()) if rows.height else False
+        gone = self._compare(names, copy, emission, output, namer)
+        if gone.tenants or commanded:
+            output = self._with_all_tenants(output, gone.tenants)
+        members = emission.members()
+        if self._next_timer <= until:
+            self._next_timer = self._first_timer()
+        return output, gone, members
+
+    def _compare(self, names: list[Name], copy: State, emission: Emission, output: Output, namer: Namer) -> Gone:
+        """Remember what is shown of these keys now; what was shown before and is no longer."""
+        states = emission.states()
+        alerts: dict[Name, set[str]] = {}
+        keys = emission.keys()
+        for alert, incident in output.alerts.select("id", "incident_id").iter_rows():
+            alerts.setdefault(keys[incident], set()).add(alert)
+        incidents: list[str] = []
+        steps: list[tuple[str, int]] = []
+        taken: list[str] = []
+        anew: list[str] = []
+        for name in names:
+            before = self._shown.pop(name, None) or _Shown()
+            now = _Shown(self._deadline(name, copy), {}, {}, alerts.get(name, set()))
+            for incident, (transitions, events) in states.get(name, {}).items():
+                now.steps[incident], now.events[incident] = transitions, events
+                if transitions < before.steps.get(incident, 0):
+                    steps.append((incident, transitions))
+                if events < before.events.get(incident, 0):
+                    anew.append(incident)
+            incidents += [incident for incident in before.steps if incident not in now.steps]
+            taken += sorted(before.alerts - now.alerts)
+            given = namer.given.get(name)
+            if given:
+                self._announced[name] = given
+            else:
+                self._announced.pop(name, None)
+            if now.steps:
+                self._shown[name] = now
+                if now.deadline != FOREVER:
+                    heappush(self._deadlines, (now.deadline, name))
+        return Gone(tuple(incidents), tuple(steps), tuple(taken), tuple(anew))
+
+    def _deadline(self, name: Name, copy: State) -> int:
+        slot = copy.keys.find(name)
+        if slot is None:
+            return FOREVER
+        row = copy.keys.rows[slot]
+        if not row["active"] or row["status"] == CLOSED:
+            return FOREVER
+        return int(row["recover"] if row["status"] == OPEN else row["close"])
+
+    def _rows_of(self, names: list[Name], copy: State) -> pl.DataFrame:
+        """The pending matches of these keys, with their positions, in the order of S6 within each key."""
+        numbers = np.array([self._named[name] for name in names if name in self._named], np.int64)
+        pending = self._joined()
+        mine = np.zeros(len(self._names) + 1, np.bool_)
+        mine[numbers] = True
+        chosen = (
+            pending if len(numbers) == len(self._names) else pending.filter(pl.Series(mine[pending["key"].to_numpy()]))
+        )
+        return self._rows(chosen, copy.keys, self._names, positions=True)
+
+    def _copy_of(self, names: list[Name]) -> State:
+        """A state with only these keys, whose retained rows have positions, too."""
+        mine = self._state
+        copy = State(policies=mine.policies)
+        old: list[int] = []
+        new: list[int] = []
+        for name in names:
+            slot = mine.keys.find(name)
+            if slot is not None:
+                old.append(slot)
+                new.append(copy.keys.slot(name))
+                copy.keys.incidents[new[-1]] = mine.keys.incidents[slot]
+                copy.keys.sources[new[-1]] = mine.keys.sources[slot]
+        copy.keys.rows[new] = mine.keys.rows[old]
+        moved = pl.DataFrame({"slot": old, "new": new}, schema={"slot": pl.Int64(), "new": pl.Int64()})
+        copy.tenants = Tenants(_moved(mine.tenants.rows, moved))
+        nowhere = [pl.lit(None, pl.Int64).alias(name) for name in ("partition", "offset")]
+        copy.retained = _moved(mine.retained, moved).with_columns(nowhere)
+        return copy
+
+    def _with_all_tenants(self, output: Output, incidents: Iterable[str]) -> Output:
+        """The output with every tenant of some incidents: the settled ones beside those that came anew."""
+        frames = [output.incident_tenants]
+        known = output.incident_tenants.select("incident_id", "tenant")
+        for incident in incidents:
+            slot = next(
+                (s for s in self._state.keys.live().tolist() if self._state.keys.incidents[s] == incident), None
+            )
+            if slot is not None:
+                rows = self._state.tenants.rows.filter(pl.col("slot") == slot).select(
+                    pl.lit(incident).alias("incident_id"),
+                    "tenant",
+                    pl.col("count").alias("event_count"),
+                    pl.col("first").cast(INCIDENT_TENANTS["first_seen_at"]).alias("first_seen_at"),
+                    pl.col("last").cast(INCIDENT_TENANTS["last_seen_at"]).alias("last_seen_at"),
+                )
+                frames.append(rows.join(known, on=["incident_id", "tenant"], how="anti"))
+        return output.with_tenants(pl.concat(frames))
+
+
+def _moved(rows: pl.DataFrame, slots: pl.DataFrame) -> pl.DataFrame:
+    """The rows of some slots under their new numbers, in order."""
+    if not rows.height:
+        return rows
+    kept = rows.join(slots, on="slot", how="inner", maintain_order="left")
+    return kept.with_columns(pl.col("new").alias("slot")).select(rows.columns)
