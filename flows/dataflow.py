@@ -94,7 +94,7 @@ def _stored(batch: Batch, classified: Classified, versions: RuleVersions, *, eve
         dead_letters=letters.height,
     )
     # A command that names no rule is in the frame already.
-    beside = batch.duplicates + batch.configured + batch.dead_letters.height
+    beside = batch.duplicates + batch.aside + batch.dead_letters.height
     counts = replace(counts, records=batch.frame.height + beside)
     claims = classified.claims.with_columns(partition)
     rules = versions.told(batch.settings)

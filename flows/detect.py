@@ -64,8 +64,7 @@ class Detect(StatefulBatchLogic[ShardInput, Output, bytes]):
             watermark = value.watermark if self._until is None else min(value.watermark, self._until)
             # A partition that has ended holds nobody back.
             self._shard.add(value.partition, FOREVER if value.ended else watermark, value.matches)
-            # A watermark may be beyond the last `at` (accepted long after it happened): timers up to it have fired.
-            self._end = max(self._end, value.last_at, value.watermark)
+            self._end = max(self._end, value.last_at)
             if value.ended:
                 self._left.discard(value.partition)
         if not self._left and not self._done:

@@ -10,7 +10,7 @@ import polars as pl
 
 from operators.clock import DEFAULT_LATENESS, NEVER, PartitionClock
 from operators.dedup import Deduplicator
-from operators.events import CONFIGURE, DEAD_LETTERS, TIMESTAMP
+from operators.events import CONFIGURE, DEAD_LETTERS, TICK, TIMESTAMP
 from operators.settings import NO_SETTINGS, Settings
 
 REJECTS: dict[str, pl.DataType] = {"offset": pl.Int64(), "raw": pl.String(), "error": pl.String()}
@@ -22,8 +22,9 @@ class Batch:
 
     watermark: µs, of the partition after the batch. frame: DECODED columns with `ingested_at`, `at` and `late`; events
     and commands in offset order. settings: the workspaces that have some. dead_letters: DEAD_LETTERS.
-    next_offset: the position after the batch. duplicates: records dropped. last_at: the latest `at` so far, µs.
-    configured: `configure` records followed.
+    next_offset: the position after the batch. duplicates: records dropped. now: the latest ingest time so far, µs.
+    last_at: the latest instant of all so far, µs: of what happened, and of when it was accepted.
+    aside: records that are neither events nor commands to a key: `configure` and ticks.
     ended: nothing will follow.
     """
 
@@ -34,7 +35,8 @@ class Batch:
     dead_letters: pl.DataFrame
     next_offset: int
     duplicates: int = 0
-    configured: int = 0
+    aside: int = 0
+    now: int = NEVER
     last_at: int = NEVER
     ended: bool = False
 
@@ -80,19 +82,24 @@ class Intake:
     def _batches(self, frame: pl.DataFrame, rejects: pl.DataFrame, before: int, *, ended: bool) -> list[Batch]:
         times = frame.select("offset", "ingested_at") if rejects.height and frame.height else None
         dropped = self.dedup.dropped
+        aside = 0
         if frame.height:
-            self.last_at = max(self.last_at, int(frame["at"].to_physical().max()))  # type: ignore[arg-type]
+            latest = int(frame["at"].to_physical().max())  # type: ignore[arg-type]
+            self.last_at = max(self.last_at, latest, self.clock.high)
             frame = self.dedup.filter(frame)
+            if frame["record"].null_count() < frame.height:
+                before_ticks = frame.height
+                frame = frame.filter(pl.col("record").ne_missing(TICK))
+                aside = before_ticks - frame.height
         letters = [_dead_letters(self.partition, rejects, times, before)] if rejects.height else []
         parts: list[tuple[pl.DataFrame, Mapping[str, Settings]]] = []
-        configured = 0
         for part, change in _cut(frame):
             parts.append((part, dict(self.settings)))
             if change is None:
                 continue
             bad = self._configure(change)
             if bad is None:
-                configured += 1
+                aside += 1
             else:
                 letters.append(_dead_letters(self.partition, bad, frame.select("offset", "ingested_at"), before))
         dead = pl.concat(letters) if letters else pl.DataFrame(schema=DEAD_LETTERS)
@@ -107,7 +114,8 @@ class Intake:
                 dead_letters=dead if n == final else dead.clear(),
                 next_offset=self.next_offset,
                 duplicates=self.dedup.dropped - dropped if n == final else 0,
-                configured=configured if n == final else 0,
+                aside=aside if n == final else 0,
+                now=self.clock.high,
                 last_at=self.last_at,
                 ended=ended and n == final,
             )

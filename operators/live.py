@@ -57,8 +57,8 @@ class Publication:
 class _Shown:
     """What is shown of a key beyond its settled state.
 
-    deadline: the instant, µs, at which time alone changes it. steps, events: of each of its incidents that is not final,
-    how many transitions and events. alerts: those that are not settled.
+    deadline: the instant, µs, at which time alone changes it. steps, events: of each of its incidents that is not
+    final, how many transitions and events. alerts: those that are not settled.
     """
 
     deadline: int = FOREVER
@@ -213,8 +213,8 @@ class LiveShard(Shard):
                 names[name] = None
         if self._next_timer <= until:
             row = self._state.keys.rows
-            deadline = np.where(row["status"] == OPEN, row["recover"], row["close"])
-            due = np.flatnonzero(row["active"] & (row["status"] != CLOSED) & (deadline <= until))
+            ends = np.where(row["status"] == OPEN, row["recover"], row["close"])
+            due = np.flatnonzero(row["active"] & (row["status"] != CLOSED) & (ends <= until))
             for slot in due.tolist():
                 name = self._state.keys.name(slot)
                 if name not in self._shown:

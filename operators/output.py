@@ -91,7 +91,7 @@ Ints = NDArray[np.int64]
 
 @dataclass(frozen=True)
 class Output:
-    """Rows for the store. Settled `transitions` and `alerts` are new ones; every other row replaces the one with its key."""
+    """Rows for the store. Settled transitions and alerts are new ones; any other row replaces the one with its key."""
 
     incidents: pl.DataFrame
     incident_tenants: pl.DataFrame
