@@ -45,12 +45,14 @@ class Gone:
 class Publication:
     """What a reader sees change: every row replaces the one with its key, after what is `gone` has gone.
 
-    members: MEMBERS of the pending matches of the keys that were looked at.
+    members: MEMBERS of the pending matches of the keys that were looked at. news: the transitions and alerts among it
+    that nobody has seen yet.
     """
 
     output: Output
     gone: Gone
     members: pl.DataFrame
+    news: Output
 
 
 @dataclass(slots=True)
@@ -75,6 +77,8 @@ class LiveShard(Shard):
         self._shown: dict[Name, _Shown] = {}
         self._touched: dict[Name, None] = {}
         self._deadlines: list[tuple[int, Name]] = []  # a heap over what is shown; stale entries are skipped
+        self._new_steps: list[tuple[str, int]] = []  # what this step shows for the first time
+        self._new_alerts: list[str] = []
         self._next_timer = NEVER  # no settled key that is not shown has a deadline before this, µs
 
     def add(self, partition: str, watermark: int, matches: Matches | KeyedMatches | None = None) -> None:
@@ -119,34 +123,53 @@ class LiveShard(Shard):
 
         settle: also make final what no late record can reach.
         """
-        final, told = self._settle() if settle else (self._nothing(), self._nothing())
+        self._new_steps, self._new_alerts = [], []
+        output = self._settle() if settle else self._nothing()
         names = self._due_by(until)
         for name in self._touched:
             names[name] = None
         self._touched = {}
-        if not names:
-            return Publication(final.joined(told), Gone(), pl.DataFrame(schema=MEMBERS))
-        provisional, gone, members = self._run(list(names), until)
-        return Publication(final.joined(told).joined(provisional), gone, members)
+        gone, members = Gone(), pl.DataFrame(schema=MEMBERS)
+        if names:
+            provisional, gone, members = self._run(list(names), until)
+            output = output.joined(provisional)
+        return Publication(output, gone, members, self._news(output))
+
+    def _news(self, output: Output) -> Output:
+        """The transitions and alerts that were marked as new."""
+        schema = {"incident_id": pl.String(), "n": pl.Int64()}
+        steps = pl.DataFrame(self._new_steps, schema=schema, orient="row")
+        return Output(
+            output.incidents.clear(),
+            output.incident_tenants.clear(),
+            output.transitions.join(steps, on=["incident_id", "n"], how="semi", maintain_order="left"),
+            output.alerts.filter(pl.col("id").is_in(self._new_alerts)),
+        )
 
     def _nothing(self) -> Output:
         return Emission(self._state.policies).output(settled=True)
 
     # ------------------------------------------------------------ settled
 
-    def _settle(self) -> tuple[Output, Output]:
+    def _settle(self) -> Output:
         """Settle; what became final, and the settled state of keys of which nothing more is shown."""
         until = self.watermark
         if until == NEVER or until <= self._settled:
-            return self._nothing(), self._nothing()
+            return self._nothing()
         emission = self._advance(until - 1, until)
         output = emission.output(settled=True)
         moved = emission.reported()
         keys = emission.keys()
         for alert, incident in output.alerts.select("id", "incident_id").iter_rows():
             shown = self._shown.get(keys[incident])
-            if shown is not None:
+            if shown is not None and alert in shown.alerts:
                 shown.alerts.discard(alert)
+            else:
+                self._new_alerts.append(alert)
+        for incident, n in output.transitions.select("incident_id", "n").iter_rows():
+            shown = self._shown.get(keys[incident])
+            if shown is None or n >= shown.steps.get(incident, 0):
+                self._new_steps.append((incident, n))
         hidden = self._hidden(moved)
         rest = [name for name in self._shown if name not in moved and self._agrees(name)]
         for name in rest:
@@ -156,7 +179,7 @@ class LiveShard(Shard):
         self._state.emit(np.array(slots, np.int64), told)
         self._next_timer = self._first_timer()
         # A row that pending matches have changed already must not fall back to what is settled of it.
-        return output.without_state_of(hidden), told.output(settled=True)
+        return output.without_state_of(hidden).joined(told.output(settled=True))
 
     def _hidden(self, moved: dict[Name, list[str]]) -> list[str]:
         """Of the incidents that settled on, those whose shown state is ahead of the settled one."""
@@ -250,16 +273,18 @@ class LiveShard(Shard):
         taken: list[str] = []
         anew: list[str] = []
         for name in names:
-            before = self._shown.pop(name, None) or _Shown()
+            before = self._shown.pop(name, None) or self._settled_of(name)
             now = _Shown(self._deadline(name, copy), {}, {}, alerts.get(name, set()))
             for incident, (transitions, events) in states.get(name, {}).items():
                 now.steps[incident], now.events[incident] = transitions, events
+                self._new_steps += [(incident, n) for n in range(before.steps.get(incident, 0), transitions)]
                 if transitions < before.steps.get(incident, 0):
                     steps.append((incident, transitions))
                 if events < before.events.get(incident, 0):
                     anew.append(incident)
             incidents += [incident for incident in before.steps if incident not in now.steps]
             taken += sorted(before.alerts - now.alerts)
+            self._new_alerts += sorted(now.alerts - before.alerts)
             given = namer.given.get(name)
             if given:
                 self._announced[name] = given
@@ -270,6 +295,14 @@ class LiveShard(Shard):
                 if now.deadline != FOREVER:
                     heappush(self._deadlines, (now.deadline, name))
         return Gone(tuple(incidents), tuple(steps), tuple(taken), tuple(anew))
+
+    def _settled_of(self, name: Name) -> _Shown:
+        """What everybody knows of a key of which nothing more than its settled state is shown."""
+        slot = self._state.keys.find(name)
+        known = _Shown()
+        if slot is not None and self._state.keys.rows["active"][slot]:
+            known.steps[self._state.keys.incidents[slot]] = int(self._state.keys.rows["transitions"][slot])
+        return known
 
     def _deadline(self, name: Name, copy: State) -> int:
         slot = copy.keys.find(name)

@@ -8,8 +8,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from operators.live import LiveShard
 from tests import oracle
-from tests.harness import START, LivePlant, M, S, event_count, expected, policy, unnamed
+from tests.harness import START, LivePlant, M, S, event_count, expected, matches, policy, unnamed
 from tests.oracle import RESOLVE, Match
 from tests.strategies import Scenario, arrivals, scenarios
 
@@ -124,9 +125,6 @@ def test_who_opened_it_and_who_belongs_to_it() -> None:
     plant = LivePlant(["p"])
     rule = policy(event_count(3, M))
     (shard,) = plant.shards
-    from operators.live import LiveShard
-    from tests.harness import matches
-
     assert isinstance(shard, LiveShard)
     shard.add("p", START, matches([at(n, n, policy=rule) for n in range(2)]))
     assert shard.publish(START + S).members.height == 0
@@ -145,11 +143,34 @@ def test_a_restarted_shard_keeps_the_ids_a_store_shows(shown: int) -> None:
     after = LivePlant(["p"])
     after.store = before.store
     (shard,) = after.shards
-    from operators.live import LiveShard
-
     assert isinstance(shard, LiveShard)
     name = (announced["workspace"], announced["rule_id"], announced["group_key"])
     shard.announced(name, announced["opened_at"], announced["id"])
     after.add("p", START, [at(3, 9), *(at(5 + n, n) for n in range(shown))])
     (again,) = after.ask(START + 9 * S)["incidents"]
     assert (again["id"], again["opened_at"]) == (announced["id"], START + 3 * S)
+
+
+def test_news_are_told_once() -> None:
+    """A feed's reader gets each step and each alert once, however often they are computed, settled and shown again."""
+    plant = LivePlant(["p"])
+    (shard,) = plant.shards
+    assert isinstance(shard, LiveShard)
+    told: list[tuple[str, int]] = []
+    alerts: list[str] = []
+
+    def step(until: int) -> None:
+        news = shard.publish(START + until * S).news
+        told.extend((to, n) for to, n in news.transitions.select("to_status", "n").iter_rows())
+        alerts.extend(news.alerts["kind"].to_list())
+
+    shard.add("p", START, matches([at(5, 0, tenant="a")]))
+    step(5)
+    shard.add("p", START + 2 * S, matches([at(6, 1, tenant="b")]))
+    step(6)
+    for second in (40, 290, 306, 340, 700, 906, 940, 2000):
+        shard.add("p", START + (second - 30) * S)
+        step(second)
+    assert told == [("Open", 0), ("Recovering", 1), ("Closed", 2)]
+    assert alerts == ["opened", "blast_radius_expanded", "resolved"]
+    assert not shard.publish(START + 2001 * S).news.transitions.height
