@@ -72,7 +72,12 @@ def _shares(shards: int, pair: tuple[Batch, Classified]) -> Iterable[tuple[str, 
     batch, classified = pair
     parts = by_shard(classified.matches, shards)
     for n in range(shards):
-        yield str(n), ShardInput(batch.partition, batch.watermark, batch.last_at, batch.ended, parts.get(n))
+        yield (
+            str(n),
+            ShardInput(
+                batch.partition, batch.watermark, batch.last_at, batch.ended, parts.get(n), batch.now, batch.next_offset
+            ),
+        )
 
 
 def _stored(batch: Batch, classified: Classified, versions: RuleVersions, *, events: bool) -> Stored:

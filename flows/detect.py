@@ -21,13 +21,15 @@ SETTLE = 100_000
 
 @dataclass(frozen=True, slots=True)
 class ShardInput:
-    """A partition's news for one shard; every batch tells every shard its watermark."""
+    """A partition's news for one shard, see `operators.intake.Batch`; every batch tells every shard its watermark."""
 
     partition: str
     watermark: int
     last_at: int
     ended: bool
     matches: KeyedMatches | None
+    now: int = NEVER
+    next_offset: int = 0
 
 
 def by_shard(matches: Matches, shards: int) -> dict[int, KeyedMatches]:
