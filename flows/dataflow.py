@@ -88,8 +88,8 @@ def _stored(batch: Batch, classified: Classified, versions: RuleVersions, *, eve
     partition = pl.lit(batch.partition).alias("partition")
     rows = None
     if events:
-        identity = pl.col("id").fill_null(pl.format("{}:{}", pl.lit(batch.partition), pl.col("offset")))
-        rows = classified.events.with_columns(partition, identity).select(EVENTS.keys())
+        # An id that the producer did not give stays null: the store's view spells the position out.
+        rows = classified.events.with_columns(partition).select(EVENTS.keys())
     count = classified.events.height
     counts = Counts(
         events=count,
