@@ -23,8 +23,6 @@ _TYPES = {
     TIMESTAMP: "TIMESTAMPTZ",
     pl.Date(): "DATE",
 }
-# Nearly every value is a different one: trying dictionaries on them took a third of the time of a bulk insert.
-_DISTINCT = frozenset({"id", "message", "attributes", "raw"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +106,5 @@ def no_rows(table: Table) -> str:
 
 def create_table(name: str, table: Table) -> str:
     """Return the CREATE TABLE statement. No indexes: they slow a bulk insert, and columns are scanned fast."""
-    columns = (
-        f'"{column}" {sql_type(dtype)}' + (" USING COMPRESSION zstd" if column in _DISTINCT else "")
-        for column, dtype in table.columns.items()
-    )
+    columns = (f'"{column}" {sql_type(dtype)}' for column, dtype in table.columns.items())
     return f'CREATE TABLE "{name}" ({", ".join(columns)})'

@@ -11,7 +11,7 @@ open for writing no other process can open it: they read the lake (`connectors.l
 
 import json
 import os
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
@@ -126,11 +126,10 @@ class Store:
         tables: Mapping[str, pl.DataFrame],
         positions: Mapping[str, Position],
         meta: Mapping[str, str] | None = None,
-        replaces: Collection[str] = (),
     ) -> None:
         """Write frames, positions and `meta` entries in one transaction; on any error nothing of it is visible.
 
-        tables: by name, with the table's columns in any order. replaces: ids of incidents whose provisional rows go.
+        tables: by name, with the table's columns in any order.
         Days of which there are many events (`event_table.BULK`) become files at once: 0.5 µs of CPU an event, and no
         limit to their number. The others become hot rows, 2 to 10 µs an event, the fewer the more; `roll` sometimes.
         """
@@ -140,8 +139,6 @@ class Store:
         with self._reported():
             staged = self._events.stage(_events(rest.pop("events", None)))
         with self._transaction():
-            if replaces:
-                self._drop_provisional(replaces)
             self._events.apply(staged)
             for name, frame in rest.items():
                 self._write(name, frame)
@@ -199,6 +196,13 @@ class Store:
                     f"FROM {SCRATCH} i WHERE i.partition = positions.partition), 0))"
                 )
         self._repeating = True
+
+    def lay_out(self, statements: Sequence[str], meta: Mapping[str, str]) -> None:
+        """Change the tables of an empty store, for one that serves another purpose; `meta` says so."""
+        with self._transaction():
+            for statement in statements:
+                self._con.execute(statement)
+            self._write("meta", _meta_frame(meta))
 
     def positions(self) -> dict[str, Position]:
         """Return how far each partition is."""
@@ -260,16 +264,6 @@ class Store:
     def _delete_matching(self, name: str, table: Table) -> None:
         same = " AND ".join(f'"{name}"."{column}" = i."{column}"' for column in table.key)
         self._con.execute(f'DELETE FROM "{name}" USING {SCRATCH} i WHERE {same}')
-
-    def _drop_provisional(self, incidents: Collection[str]) -> None:
-        with scratch(self._con, pl.DataFrame({"id": list(incidents)}, schema={"id": pl.String()})):
-            listed = f"SELECT id FROM {SCRATCH}"
-            for name in ("transitions", "alerts"):
-                self._con.execute(f"DELETE FROM {name} WHERE NOT settled AND incident_id IN ({listed})")
-            # An incident with a settled step is there for good: its row stays until a newer one replaces it.
-            gone = f"IN ({listed}) AND {{0}} NOT IN (SELECT incident_id FROM transitions)"
-            self._con.execute(f"DELETE FROM incident_tenants WHERE incident_id {gone.format('incident_id')}")
-            self._con.execute(f"DELETE FROM incidents WHERE NOT settled AND id {gone.format('id')}")
 
     def _change(self, stage: Callable[[], Staged]) -> None:
         """Write files, then let them count."""

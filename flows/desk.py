@@ -56,7 +56,9 @@ class Desk:
         self._waiting: deque[Waiter] = deque()
         self._committed = 0
 
-    def wait(self, waiter: Waiter, appended: Future[Appended], refusal: Callable[[BaseException], BaseException]) -> None:
+    def wait(
+        self, waiter: Waiter, appended: Future[Appended], refusal: Callable[[BaseException], BaseException]
+    ) -> None:
         """Let a waiter wait for records on their way into the log. refusal: what it is told where they are refused."""
 
         def written(done: Future[Appended]) -> None:
@@ -111,7 +113,7 @@ class Desk:
             except RuntimeError:  # the loop is closed: nobody waits there any more
                 pass
 
-    def give_up(self, error: BaseException) -> None:
+    def give_up(self) -> None:
         """Nothing more will be committed: answer everybody that their records are durable, but not done."""
         with self._lock:
             ready = list(self._waiting)

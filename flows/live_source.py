@@ -87,9 +87,7 @@ class LogPartition(StatefulSourcePartition[Batch, bytes]):
 class LogSource(FixedPartitionedSource[Batch, bytes]):
     """The log, its one partition. clock: now, in µs."""
 
-    def __init__(
-        self, log: Log, clock: Callable[[], int], lateness: int, progress: LiveProgress, stop: Flag
-    ) -> None:
+    def __init__(self, log: Log, clock: Callable[[], int], lateness: int, progress: LiveProgress, stop: Flag) -> None:
         self._given = (log, clock, lateness, progress, stop)
 
     def list_parts(self) -> list[str]:

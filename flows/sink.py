@@ -22,6 +22,7 @@ from connectors.event_table import BULK
 from connectors.store import HOT_ROWS, Position, Store
 from operators.clock import NEVER
 from operators.output import Output
+from operators.settings import Settings
 
 # Events in one transaction: two row groups of the file that they become. Larger ones gain nothing, and need memory.
 FLUSH_EVENTS = 245_760
@@ -40,10 +41,16 @@ class Counts:
     duplicates: int = 0
     dead_letters: int = 0
 
+    def add(self, more: Counts) -> None:
+        """Count these, too."""
+        for name, value in asdict(more).items():
+            setattr(self, name, getattr(self, name) + value)
+
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A classified batch on its way to the store. `events` is None where events are not stored."""
+    """A classified batch on its way to the store. `events` is None where events are not stored; `settings` are those of
+    the workspaces after it."""
 
     partition: str
     next_offset: int
@@ -53,6 +60,7 @@ class Stored:
     dead_letters: pl.DataFrame
     rules: pl.DataFrame
     counts: Counts
+    settings: Mapping[str, Settings]
 
 
 @dataclass
@@ -130,8 +138,7 @@ class StorePartition(StatefulSinkPartition[Stored | Output, bytes]):
         if watermark is None and before is not None:
             watermark = before.watermark
         self._positions[item.partition] = Position(item.next_offset, watermark)
-        for name, value in asdict(item.counts).items():
-            setattr(self._counts, name, getattr(self._counts, name) + value)
+        self._counts.add(item.counts)
 
     def _flush(self, *, few_wait: bool = False) -> None:
         """Hand over what is pending; at most one flush is being written meanwhile.

@@ -92,9 +92,10 @@ class Intake:
                 frame = frame.filter(pl.col("record").ne_missing(TICK))
                 aside = before_ticks - frame.height
         letters = [_dead_letters(self.partition, rejects, times, before)] if rejects.height else []
-        parts: list[tuple[pl.DataFrame, Mapping[str, Settings]]] = []
+        parts: list[tuple[pl.DataFrame, Mapping[str, Settings], int]] = []
         for part, change in _cut(frame):
-            parts.append((part, dict(self.settings)))
+            after = self.next_offset if change is None else int(change["offset"][0]) + 1
+            parts.append((part, dict(self.settings), after))
             if change is None:
                 continue
             bad = self._configure(change)
@@ -112,14 +113,14 @@ class Intake:
                 frame=part,
                 settings=settings,
                 dead_letters=dead if n == final else dead.clear(),
-                next_offset=self.next_offset,
+                next_offset=after,
                 duplicates=self.dedup.dropped - dropped if n == final else 0,
                 aside=aside if n == final else 0,
                 now=self.clock.high,
                 last_at=self.last_at,
                 ended=ended and n == final,
             )
-            for n, (part, settings) in enumerate(parts)
+            for n, (part, settings, after) in enumerate(parts)
         ]
 
     def _configure(self, change: pl.DataFrame) -> pl.DataFrame | None:

@@ -7,7 +7,7 @@ looked at.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
 
@@ -53,6 +53,35 @@ class Publication:
     gone: Gone
     members: pl.DataFrame
     news: Output
+
+
+def merged(publications: Sequence[Publication]) -> Publication:
+    """Several publications, one after the other, as one; at least one."""
+    first, *rest = publications
+    output, gone, news = first.output, first.gone, first.news
+    for later in rest:
+        output = (_without(output, later.gone) if later.gone else output).joined(later.output)
+        news = news.joined(later.news)
+        gone = Gone(
+            gone.incidents + later.gone.incidents,
+            gone.steps + later.gone.steps,
+            gone.alerts + later.gone.alerts,
+            gone.tenants + later.gone.tenants,
+        )
+    return Publication(output, gone, pl.concat([each.members for each in publications]), news)
+
+
+def _without(output: Output, gone: Gone) -> Output:
+    """The rows that are not gone."""
+    steps = pl.DataFrame(list(gone.steps), schema={"incident_id": pl.String(), "void": pl.Int64()}, orient="row")
+    of = pl.col("incident_id").is_in(gone.incidents)
+    transitions = output.transitions.join(steps, on="incident_id", how="left", maintain_order="left")
+    return Output(
+        output.incidents.filter(~pl.col("id").is_in(gone.incidents)),
+        output.incident_tenants.filter(~of & ~pl.col("incident_id").is_in(gone.tenants)),
+        transitions.filter(~of & (pl.col("void").is_null() | (pl.col("n") < pl.col("void")))).drop("void"),
+        output.alerts.filter(~of & ~pl.col("id").is_in(gone.alerts)),
+    )
 
 
 @dataclass(slots=True)

@@ -8,7 +8,7 @@ import pytest
 
 from connectors.schema import BOOKKEEPING, STORE_VERSION, TABLES
 from connectors.store import Position, Store, StoreError, StoreLockedError
-from tests.stores import EVENTS, event, incident, rows, step, t, tables
+from tests.stores import EVENTS, event, incident, rows, t, tables
 
 
 def contents(store: Store) -> dict[str, list[tuple[object, ...]]]:
@@ -68,28 +68,6 @@ def test_an_incident_written_twice_is_one_row_the_last(store: Store) -> None:
     assert [row[17] for row in contents(store)["incidents"]] == [2]
     store.flush({"incidents": rows("incidents", incident("i", "r", "s", 0, 3, 3))}, {})
     assert [row[17] for row in contents(store)["incidents"]] == [3]
-
-
-def test_replaced_provisional_rows_go_and_settled_ones_stay(store: Store) -> None:
-    """A late event can take back what was announced provisionally, never what is final."""
-    unsettled = {**step("i", 1, 5, "Recovering", "No events for 5 min", 1), "settled": False}
-    final = step("i", 0, 0, "Open", "Pattern matched: r", 1, 1)
-    other = {**unsettled, "incident_id": "j"}
-    never = {**step("k", 0, 0, "Open", "Pattern matched: r", 1, 1), "settled": False}
-    known = [{**incident(name, "r", "s", 0, 1, 1), "settled": False} for name in "ijk"]
-    store.flush(
-        {
-            "transitions": rows("transitions", final, unsettled, other, never),
-            "incidents": rows("incidents", *known),
-            "incident_tenants": rows("incident_tenants", *({"incident_id": name, "tenant": "a"} for name in "ijk")),
-        },
-        {},
-    )
-    store.flush({}, {}, replaces=["i", "k"])
-    left = contents(store)
-    assert [(row[0], row[1]) for row in left["transitions"]] == [("i", 0), ("j", 1)]
-    assert [row[0] for row in left["incidents"]] == ["i", "j"]  # k was provisional as a whole
-    assert [row[0] for row in left["incident_tenants"]] == ["i", "j"]
 
 
 def test_an_error_in_the_middle_of_a_flush_leaves_nothing_of_it(store: Store) -> None:
