@@ -1,27 +1,32 @@
-"""The store of the live service: many small commits, and what callers ask for found at once.
+"""The store of the live service: every change visible at once, written a few times a second.
 
-Incidents that still change, with all that is theirs, are rows of small `live_` tables with keys, so that a commit costs
-what it changes; those that are over move to `past_` tables, which are only appended to and have an index for look-ups.
-The views `incidents`, `incident_tenants`, `transitions` and `alerts` show both, under the names every store has.
+A small transaction costs DuckDB several milliseconds, so changes are shown from memory first (`connectors.memtable`)
+and written together. Incidents that still change are rows of small `live_` tables with keys; those that are over move
+to `past_` tables, which are only appended to and have an index for look-ups. The views `incidents`, `incident_tenants`,
+`transitions` and `alerts` show both, under the names every store has, and `reading` adds what is not yet written.
 
-Guarantee: that of `connectors.store`; a commit is one transaction. `feed` keeps the last news for those who follow.
+Guarantee: that of `connectors.store`; what is written is whole changes, and what is not comes again from the log.
+`feed` keeps the last news for those who follow: told once written, so that it never takes anything back.
 """
 
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
+from threading import Lock, RLock
 from typing import Any, Self
 
+import duckdb
 import polars as pl
 
+from connectors.memtable import SHOWN, Changes, Memtable
 from connectors.schema import TABLES, column_list, create_table, sql_type
 from connectors.sql import SCRATCH, scratch
 from connectors.store import HOT_ROWS, Position, Store, StoreError
-from operators.events import HOUR
-from operators.live import Gone, Publication
+from connectors.store_file import first_line
+from operators.live import Gone
 from operators.output import Output
 
 LIVE = ("incidents", "incident_tenants", "transitions", "alerts")
@@ -32,10 +37,9 @@ _INCIDENT = {
     "alerts": "incident_id",
 }
 _LOOKED_UP = {"incidents": "id", "incident_tenants": "incident_id", "transitions": "incident_id"}
-# After closing, before an incident moves to the past: longer than most cooldowns. One that comes back is brought back.
-REST = HOUR
 # News that a follower who was away can still get.
 FEED_ROWS = 100_000
+NO_EVENTS = pl.DataFrame(schema=dict(TABLES["events"].columns))
 ORIGIN, SERVICE = "origin", "service"
 
 FEED: dict[str, pl.DataType] = {
@@ -49,24 +53,16 @@ FEED: dict[str, pl.DataType] = {
 }
 
 
-@dataclass(frozen=True)
-class Changes:
-    """What one commit writes. tables: rows to append (`events`, `claims`, `dead_letters`, `rules`). publication: what a
-    reader sees change. settings: JSON text by workspace."""
-
-    tables: Mapping[str, pl.DataFrame]
-    publication: Publication | None
-    positions: Mapping[str, Position]
-    settings: Mapping[str, str] = field(default_factory=dict)
-
-
 class LiveStore(Store):
     """An open store of the service. Use `create` or `open`."""
 
-    def __init__(self, path: Path, connection: object) -> None:
-        super().__init__(path, connection)  # type: ignore[arg-type]
-        self._live: set[str] = set()  # the incidents in the live tables
-        self._workspaces: dict[str, str] = {}  # of these
+    def __init__(self, path: Path, connection: duckdb.DuckDBPyConnection) -> None:
+        super().__init__(path, connection)
+        self._workspaces: dict[str, str] = {}  # of the incidents in the live tables
+        self._memtable = Memtable()
+        self._seen = Lock()  # around what decides what a reader sees
+        self._writing = RLock()
+        self._readers: list[_Reader] = []
         self.feed_end = 0
         self._told_upto: int | None = None
 
@@ -89,11 +85,38 @@ class LiveStore(Store):
         store._recall()
         return store
 
-    def commit(self, changes: Changes) -> None:
-        """Write changes in one transaction; on any error nothing of it is visible."""
+    def accept(self, changes: Changes) -> None:
+        """Show changes from now on. Those that take something back are written first."""
+        with self._seen:
+            self._memtable.add(changes)
+        if changes.publication is not None and changes.publication.gone:
+            self.write()
+
+    @property
+    def waiting(self) -> int:
+        """Events that are shown and not yet written."""
+        return self._memtable.events
+
+    def write(self) -> bool:
+        """Write what waits, in one transaction; on any error nothing of it. Returns whether there was anything."""
+        with self._writing:
+            with self._seen:
+                changes = self._memtable.take()
+            if changes is None:
+                return False
+            try:
+                self._write_out(changes)
+            except BaseException:
+                with self._seen:
+                    self._memtable.give_back()
+                raise
+            return True
+
+    def _write_out(self, changes: Changes) -> None:
         tables = dict(changes.tables)
-        staged = self._events.stage(tables.pop("events"))
-        with self._transaction():
+        staged = self._events.stage(tables.pop("events", NO_EVENTS))
+        self._con.execute("BEGIN")
+        try:
             self._events.apply(staged)
             for name, frame in tables.items():
                 self._write(name, frame)
@@ -104,6 +127,44 @@ class LiveStore(Store):
                 self._con.execute("DELETE FROM settings WHERE workspace = ?", [workspace])
                 self._con.execute("INSERT INTO settings VALUES (?, ?)", [workspace, body])
             self._reach(changes.positions)
+            with self._seen:  # who begins to read now sees these changes once: here, or from memory
+                self._con.execute("COMMIT")
+                self._memtable.drop()
+        except BaseException as wrong:
+            self._rollback()
+            if isinstance(wrong, duckdb.Error):
+                raise StoreError(f"cannot write to {self.path}: {first_line(wrong)}") from wrong
+            raise
+
+    @contextmanager
+    def reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection that sees everything up to now, and nothing newer while it lasts. From any thread."""
+        try:
+            reader = self._readers.pop()
+        except IndexError:
+            reader = _Reader(self.cursor())
+        try:
+            with self._seen:
+                reader.begin(self._memtable)
+            yield reader.connection
+        except BaseException:
+            reader.close()  # it may have been interrupted in any state
+            raise
+        reader.end()
+        self._readers.append(reader)
+
+    @contextmanager
+    def exclusive(self) -> Iterator[Self]:
+        """For work on the store in several steps, by one thread at a time."""
+        with self._writing:
+            yield self
+
+    def close(self) -> None:
+        """Close the store. What waits is lost, and comes again from the log."""
+        with self._writing:
+            while self._readers:
+                self._readers.pop().close()
+            super().close()
 
     def announced(self) -> list[tuple[tuple[str, str, str], int, str]]:
         """The incidents that are shown and not settled: key, opened at (µs), id."""
@@ -115,45 +176,47 @@ class LiveStore(Store):
 
     def tenants(self, incidents: Sequence[str]) -> dict[str, tuple[str, ...]]:
         """The tenants of incidents, in the order of their names."""
-        rows = self._con.execute(
-            "SELECT incident_id, list(tenant ORDER BY tenant) FROM incident_tenants "
-            "WHERE incident_id IN (SELECT unnest($1)) GROUP BY incident_id",
-            [list(incidents)],
-        ).fetchall()
+        with self.reading() as con:
+            rows = con.execute(
+                "SELECT incident_id, list(tenant ORDER BY tenant) FROM incident_tenants "
+                "WHERE incident_id IN (SELECT unnest($1)) GROUP BY incident_id",
+                [list(incidents)],
+            ).fetchall()
         return {incident: tuple(tenants) for incident, tenants in rows}
 
     def note(self, meta: Mapping[str, str]) -> None:
         """Write entries of `meta`."""
-        self.flush({}, {}, meta)
+        with self._writing:
+            self.flush({}, {}, meta)
 
-    def maintain(self, now: int) -> None:
+    def maintain(self, forgotten: int) -> None:
         """Keep what is hot small: events into files, incidents that are over into the past, old news away.
 
-        To be called by the writer every few seconds. now: the log's time, µs.
+        To be called at snapshots. forgotten: what closed before this instant, µs, is not touched any more, whichever
+        snapshot is gone on from.
         """
-        self.roll(HOT_ROWS)
-        over = self._con.execute(
-            "SELECT id FROM live_incidents WHERE settled AND status = 'Closed' AND epoch_us(closed_at) < $1 "
-            "ORDER BY id",
-            [now - REST],
-        ).fetchall()
-        if len(over) >= 100 or (over and len(self._live) < 1000):
-            self._move([incident for (incident,) in over], "live", "past")
-        self._con.execute("DELETE FROM feed WHERE seq <= $1", [self.feed_end - FEED_ROWS])
+        with self._writing:
+            self.roll(HOT_ROWS)
+            over = self._con.execute(
+                "SELECT id FROM live_incidents WHERE settled AND status = 'Closed' AND epoch_us(closed_at) < $1 "
+                "ORDER BY id",
+                [forgotten],
+            ).fetchall()
+            if over:
+                self._move_to_past([incident for (incident,) in over])
+            self._con.execute("DELETE FROM feed WHERE seq <= $1", [self.feed_end - FEED_ROWS])
 
     def repeat(self, positions: Mapping[str, int]) -> None:
         """`resume`, for news too: what the feed has already is not told again."""
-        self.resume(positions)
         reached = [position.next_offset for position in self.positions().values()]
+        self.resume(positions)
+        with self._seen:
+            self._memtable.clear()
         self._told_upto = max(reached, default=0)
 
     # ------------------------------------------------------------ what a commit writes
 
     def _show(self, output: Output, gone: Gone) -> None:
-        ids = set(output.incidents["id"].to_list()) - self._live
-        if ids:
-            self._bring_back(ids)
-        self._live = (self._live - set(gone.incidents)) | ids
         for incident, workspace in output.incidents.select("id", "workspace").iter_rows():
             self._workspaces[incident] = workspace
         for name, frame in output.tables().items():
@@ -213,38 +276,74 @@ class LiveStore(Store):
             if self._told_upto is not None and position.next_offset >= self._told_upto:
                 self._told_upto = None
 
-    # ------------------------------------------------------------ between live and past
-
-    def _bring_back(self, ids: set[str]) -> None:
-        """Incidents of the past that change after all."""
-        with scratch(self._con, pl.DataFrame({"id": sorted(ids)}, schema={"id": pl.String()})):
-            found = self._con.execute(
-                f"SELECT id FROM past_incidents WHERE id IN (SELECT id FROM {SCRATCH}) ORDER BY id"
-            ).fetchall()
-        if found:
-            self._shift([incident for (incident,) in found], "past", "live")
-
-    def _move(self, ids: Iterable[str], source: str, target: str) -> None:
-        ids = list(ids)
-        with self._transaction():
-            self._shift(ids, source, target)
-        self._live.difference_update(ids)
+    def _move_to_past(self, ids: list[str]) -> None:
+        with self._transaction(), scratch(self._con, pl.DataFrame({"id": ids}, schema={"id": pl.String()})):
+            for name in LIVE:
+                columns = column_list(TABLES[name])
+                mine = f"FROM live_{name} WHERE {_INCIDENT[name]} IN (SELECT id FROM {SCRATCH})"
+                self._con.execute(f"INSERT INTO past_{name} ({columns}) SELECT {columns} {mine}")
+                self._con.execute(f"DELETE {mine}")
         for incident in ids:
             self._workspaces.pop(incident, None)
 
-    def _shift(self, ids: list[str], source: str, target: str) -> None:
-        with scratch(self._con, pl.DataFrame({"id": ids}, schema={"id": pl.String()})):
-            for name in LIVE:
-                columns = column_list(TABLES[name])
-                mine = f"FROM {source}_{name} WHERE {_INCIDENT[name]} IN (SELECT id FROM {SCRATCH})"
-                self._con.execute(f"INSERT INTO {target}_{name} ({columns}) SELECT {columns} {mine}")
-                self._con.execute(f"DELETE {mine}")
-
     def _recall(self) -> None:
         self._workspaces = dict(self._con.execute("SELECT id, workspace FROM live_incidents").fetchall())
-        self._live = set(self._workspaces)
         [(end,)] = self._con.execute("SELECT coalesce(max(seq), 0) FROM feed").fetchall()
         self.feed_end = int(end)
+
+
+class _Reader:
+    """A connection whose names show what is written and what is not, of one instant."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self.connection = connection
+        self._version = -1
+
+    def begin(self, memtable: Memtable) -> None:
+        """See everything up to now."""
+        self.connection.execute("BEGIN")
+        self.connection.execute("SELECT 1 FROM positions LIMIT 1").fetchall()  # the first statement fixes the instant
+        if self._version == memtable.version:
+            return
+        first = self._version < 0
+        for name, frame in memtable.overlay().items():
+            self.connection.register(f"mem_{name}", frame.to_arrow())
+        if first:
+            [(catalog,)] = self.connection.execute("SELECT current_database()").fetchall()
+            for statement in _overlaid(catalog):
+                self.connection.execute(statement)
+        self._version = memtable.version
+
+    def end(self) -> None:
+        """Let go of the instant."""
+        self.connection.execute("COMMIT")
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self.connection.close()
+
+
+def _overlaid(catalog: str) -> list[str]:
+    """The views of one connection, by the names of the tables they stand before. catalog: the store's."""
+    statements = []
+    for name in SHOWN:
+        table = TABLES[name]
+        columns, memory = column_list(table), f"mem_{name}"
+        if name in LIVE:
+            same = " AND ".join(f'm."{column}" = t."{column}"' for column in table.key)
+            written = (
+                f"SELECT {columns} FROM live_{name} t WHERE NOT EXISTS (SELECT 1 FROM {memory} m WHERE {same}) "
+                f"UNION ALL SELECT {columns} FROM past_{name}"
+            )
+        else:
+            written = f"SELECT {columns} FROM {catalog}.main.{name}"
+        statements.append(f"CREATE OR REPLACE TEMP VIEW {name} AS SELECT {columns} FROM {memory} UNION ALL {written}")
+    statements.append(
+        "CREATE OR REPLACE TEMP VIEW settings AS SELECT * FROM mem_settings UNION ALL "
+        f"SELECT * FROM {catalog}.main.settings t "
+        "WHERE NOT EXISTS (SELECT 1 FROM mem_settings m WHERE m.workspace = t.workspace)"
+    )
+    return statements
 
 
 def _layout() -> list[str]:

@@ -7,6 +7,7 @@ committed, and reads the store.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -70,7 +71,7 @@ class Health:
 
 
 class Pipeline(Protocol):
-    """The door. Methods that wait are called from the event loop; `connect` from any thread."""
+    """The door. Methods that wait are called from the event loop; `reading` from any thread."""
 
     async def submit(self, bodies: Sequence[bytes], workspace: str, *, detail: bool, timeout: float) -> Receipt:
         """Append records to the log, in order and together, and wait for what becomes of them.
@@ -81,8 +82,8 @@ class Pipeline(Protocol):
         """
         ...
 
-    def connect(self) -> duckdb.DuckDBPyConnection:
-        """A connection of its own to the store that sees whole flushes only; the caller closes it."""
+    def reading(self) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
+        """A connection that sees everything committed up to now, and nothing newer while it lasts."""
         ...
 
     def health(self) -> Health:

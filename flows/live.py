@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable, Sequence
-from contextlib import ExitStack
+from contextlib import AbstractContextManager, ExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -33,7 +33,7 @@ from flows import outcomes
 from flows.desk import Desk, Waiter
 from flows.live_detect import LiveDetect
 from flows.live_progress import LiveProgress
-from flows.live_sink import Committed, LiveSink, Watch
+from flows.live_sink import LiveSink, Seen, Watch
 from flows.live_source import PARTITION, LogSource
 from flows.replay import held
 from flows.sink import STORE
@@ -46,6 +46,7 @@ from operators.rules import Rule
 
 SHARDS = 1  # more would only divide what one process does
 EPOCH = timedelta(seconds=10)
+WRITE_EVERY = 0.25  # seconds between writes of what the store shows
 RETRY = (1.0, 30.0)  # seconds before the dataflow is started again: at first, at most
 
 logger = structlog.get_logger("tocsin.pipeline")
@@ -78,15 +79,17 @@ class LivePipeline:
         held.callback(self._log.close)
         self._store = _open_store(data)
         held.callback(lambda: self._store.close())
-        self._reader = self._store.cursor()
         self._progress = LiveProgress(committed=0)
         self._desk = Desk(self._look_up)
         self._stop = Flag()
         self._trouble: str | None = "starting"
-        self._watchers: list[Watch] = [self._tell_followers]
+        self._watchers: list[Watch] = []
         self._followers: set[_Follower] = set()
         self._feed_end = self._store.feed_end
+        self._write_now = Flag()
+        self._store_trouble: str | None = None
         self._thread = Thread(target=self._run, name="dataflow", daemon=True)
+        self._writer = Thread(target=self._keep_writing, name="store", daemon=True)
 
     @classmethod
     def start(cls, data: Path, options: LiveOptions | None = None, watch: Sequence[Watch] = ()) -> LivePipeline:
@@ -101,17 +104,19 @@ class LivePipeline:
             pipeline = cls(data, options, rules, stack.pop_all())
         pipeline._watchers += watch
         pipeline._thread.start()
+        pipeline._writer.start()
         return pipeline
 
     def stop(self) -> None:
         """Finish what is under way, take a snapshot, close everything. What was accepted is in the log."""
         self._stop.set()
-        if self._thread.is_alive():
-            self._thread.join()
+        self._write_now.set()
+        for thread in (self._thread, self._writer):
+            if thread.is_alive():
+                thread.join()
         self._desk.give_up()
         for follower in list(self._followers):
             follower.wake()
-        self._reader.close()
         self._held.close()
 
     # ------------------------------------------------------------ the door
@@ -133,16 +138,22 @@ class LivePipeline:
         self._desk.wait(waiter, appended, _refused)
         return await waiter.answer
 
-    def connect(self) -> duckdb.DuckDBPyConnection:
-        """A connection of its own to the store."""
-        return self._store.cursor()
+    def reading(self) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
+        """A connection to the store as it is now."""
+        return self._store.reading()
 
     def health(self) -> Health:
         """How it does, now."""
         lag = self._log.next_offset - self._progress.committed
         now = self._progress.now
         age = (self.options.clock() - now) / SECOND if lag > 0 and now != NEVER else 0.0
-        return Health(flow=self._trouble, log=self._log.trouble, store=None, lag_records=max(lag, 0), lag_seconds=age)
+        return Health(
+            flow=self._trouble,
+            log=self._log.trouble,
+            store=self._store_trouble,
+            lag_records=max(lag, 0),
+            lag_seconds=age,
+        )
 
     async def changed(self, after: int, timeout: float) -> int:
         """Wait until the feed has entries beyond number `after`, or for `timeout` seconds; its last number."""
@@ -208,7 +219,7 @@ class LivePipeline:
         )
         outputs = op.map("published", published, lambda pair: (STORE, pair[1]))
         stored = op.map("stored", classified, lambda pair: (STORE, store(*pair, versions, events=True)))
-        sink = LiveSink(self.data, self._store, self._desk, progress, SHARDS, self._watch)
+        sink = LiveSink(self.data, self._store, self._desk, progress, SHARDS, self._watch, self._write_now)
         op.output("store", op.merge("all", stored, outputs), sink)
         return flow
 
@@ -216,29 +227,35 @@ class LivePipeline:
         """A store whose writer failed in the middle: closed and opened anew."""
         self._store.close()
         self._store = LiveStore.open(self.data / "store.duckdb")
-        self._reader = self._store.cursor()
 
     def _look_up(self, first: int, count: int) -> tuple[Outcome, ...]:
         """Outcomes of committed records from the store. In the log's or the store's writer thread."""
         found = []
-        con = self._store.cursor()
-        try:
+        with self._store.reading() as con:
             for offset in range(first, first + count):
                 line = self._log.read(offset, 1, 0.0)
                 found.append(outcomes.of_store(con, offset, line.lines if line is not None else b"{}"))
-        finally:
-            con.close()
         return tuple(found)
 
-    def _watch(self, committed: Committed) -> None:
+    def _watch(self, seen: Seen) -> None:
         for watch in self._watchers:
-            watch(committed)
+            watch(seen)
 
-    def _tell_followers(self, committed: Committed) -> None:
-        if committed.feed_end > self._feed_end:
-            self._feed_end = committed.feed_end
-            for follower in list(self._followers):
-                follower.wake()
+    def _keep_writing(self) -> None:
+        """Write what the store shows, a few times a second. In a thread of its own."""
+        while not self._stop.is_set():
+            self._write_now.wait(WRITE_EVERY)
+            self._write_now.clear()
+            try:
+                self._store.write()
+                self._store_trouble = None
+            except StoreError as error:  # what waits stays shown, and the dataflow stops at its next snapshot
+                self._store_trouble = str(error)
+                self._stop.wait(RETRY[0])
+            if self._store.feed_end > self._feed_end:
+                self._feed_end = self._store.feed_end
+                for follower in list(self._followers):
+                    follower.wake()
 
 
 class _Follower:

@@ -23,13 +23,15 @@ Announced = Iterable[tuple[Name, int, str]]  # key, opened at (µs), incident
 
 @dataclass(frozen=True, slots=True)
 class Published:
-    """What a shard publishes for all records before `upto`; now: the log's time, µs. live: keys with any state."""
+    """What a shard publishes for all records before `upto`; now: the log's time, µs. live: keys with any state. over:
+    an incident that was closed before this instant, µs, will not change any more."""
 
     shard: str
     upto: int
     now: int
     publication: Publication
     live: int
+    over: int
 
 
 class LiveDetect(StatefulBatchLogic[ShardInput, Published, bytes]):
@@ -63,7 +65,8 @@ class LiveDetect(StatefulBatchLogic[ShardInput, Published, bytes]):
             self._settled = watermark
         publication = self._shard.publish(self._now, settle=settle)
         self._progress.timer = min(self._shard.next_due, self._shard.oldest_pending + self._lateness + 1)
-        published = Published(self._name, values[-1].next_offset, self._now, publication, self._shard.live_keys)
+        live, over = self._shard.live_keys, self._shard.over
+        published = Published(self._name, values[-1].next_offset, self._now, publication, live, over)
         return [published], StatefulBatchLogic.RETAIN
 
     def snapshot(self) -> bytes:

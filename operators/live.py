@@ -147,6 +147,12 @@ class LiveShard(Shard):
         """The earliest `at` of the matches that are not settled, µs; FOREVER where there is none."""
         return min((int(frame["at"].min()) for frame in self._pending), default=FOREVER)  # type: ignore[arg-type]
 
+    @property
+    def over(self) -> int:
+        """The instant, µs, before which an incident has to be closed so that nothing can reopen it any more."""
+        longest = int(self._state.policies.cooldown.max(initial=0))
+        return self._settled - longest if self._settled != NEVER else NEVER
+
     def publish(self, until: int, *, settle: bool = True) -> Publication:
         """Bring what is shown up to all matches so far, and to the timers up to `until`, µs.
 
