@@ -1,5 +1,6 @@
 """Who may do what: users, workspaces, API keys, tenants and notification channels, in SQLite or PostgreSQL."""
 
+from connectors.control.channels import Channel
 from connectors.control.control import Control
 from connectors.control.errors import (
     ControlError,
@@ -14,9 +15,10 @@ from connectors.control.keys import KeyOwner
 from connectors.control.tenants import TenantInfo
 from connectors.control.tokens import Claims, Token
 from connectors.control.users import User
-from connectors.control.workspaces import NewKey, Windows, Workspace
+from connectors.control.workspaces import NewKey, Window, Windows, Workspace
 
 __all__ = [
+    "Channel",
     "Claims",
     "Control",
     "ControlError",
@@ -31,6 +33,7 @@ __all__ = [
     "TenantInfo",
     "Token",
     "User",
+    "Window",
     "Windows",
     "Workspace",
 ]

@@ -9,7 +9,7 @@ import hmac
 import re
 import secrets
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 
 from sqlalchemy import select, update
@@ -31,7 +31,7 @@ class KeyOwner:
     workspace: str
     name: str
     is_active: bool
-    digest: bytes
+    digest: bytes = field(repr=False)
 
 
 class Keys:

@@ -6,12 +6,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from connectors.control import text
 from connectors.control.cache import Cache
 from connectors.control.database import Database
-from connectors.control.errors import Missing
+from connectors.control.errors import Forbidden, Missing
 from connectors.control.keys import Keys, new_key, prefix, store_key
 from connectors.control.models import ApiKeyRow, MembershipRow, UserRow, WorkspaceRow
 
@@ -69,13 +69,19 @@ class Workspaces:
         self._database, self._keys, self._now = database, keys, now
         self._members: Cache[tuple[str, str], Membership] = Cache(_KNOWN, freshness)
 
-    def create(self, user: str, name: str) -> NewKey:
-        """Make a workspace whose owner is `user`. Raises Refused for a bad name, Missing for an unknown user."""
+    def create(self, user: str, name: str, *, most: int = 100) -> NewKey:
+        """Make a workspace whose owner is `user`. most: how many one user may have.
+
+        Raises Refused for a bad name, Missing for an unknown user, Forbidden for one workspace too many.
+        """
         named, key, now = text.clean(name, "name", text.NAME_LIMIT), new_key(), self._now()
         row = WorkspaceRow(id=str(uuid.uuid4()), name=named, is_active=True, created_at=now)
         with self._database.writing() as session:
-            if session.get(UserRow, user) is None:
+            if session.get(UserRow, user, with_for_update=True) is None:
                 raise Missing("There is no such user.")
+            mine = select(func.count()).select_from(MembershipRow).where(MembershipRow.user_id == user)
+            if (session.scalar(mine) or 0) >= most:
+                raise Forbidden(f"You have {most} workspaces already.")
             session.add(row)
             session.flush()
             session.add(MembershipRow(user_id=user, workspace_id=row.id, role="owner", created_at=now))
