@@ -6,14 +6,16 @@ Plain ASGI, as is every layer here: a few microseconds a request.
 
 import re
 import uuid
+from collections.abc import Mapping
 from time import perf_counter
 
+from starlette.requests import ClientDisconnect
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from query_api.caller import WORKSPACE
 from query_api.envelope import ApiError, ErrorCode, failure
 from query_api.http_metrics import HttpMetrics
-from query_api.services import Services
+from query_api.logs import Log
 
 REQUEST_ID = "tocsin.request_id"  # where in the ASGI scope it is
 UNMATCHED = "unmatched"  # the route of a path that we do not have
@@ -25,10 +27,9 @@ _ID = re.compile(rb"[A-Za-z0-9._\-]{1,64}")
 class Access:
     """ASGI middleware."""
 
-    def __init__(self, app: ASGIApp, services: Services) -> None:
-        self._app = app
-        self._log = services.log
-        self._metrics = HttpMetrics(services.registry)
+    def __init__(self, app: ASGIApp, log: Log, metrics: HttpMetrics, names: Mapping[int, str]) -> None:
+        """names: the whole pattern of a route, by the route's `id`; the route itself knows only its end."""
+        self._app, self._log, self._metrics, self._names = app, log, metrics, names
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -48,8 +49,10 @@ class Access:
 
         try:
             await self._app(scope, receive, answer)
+        except ClientDisconnect:
+            pass  # in the middle of its own request; noted below
         except Exception as wrong:
-            self._log.error("unhandled error", request_id=request_id.decode(), route=_route(scope), exc_info=wrong)
+            self._log.error("unhandled error", request_id=request_id.decode(), route=self._route(scope), exc_info=wrong)
             if status:
                 raise  # the answer has begun: only breaking it off tells the client
             error = ApiError(
@@ -60,7 +63,7 @@ class Access:
             self._note(scope, request_id, status, perf_counter() - began)
 
     def _note(self, scope: Scope, request_id: bytes, status: int, seconds: float) -> None:
-        route, method = _route(scope), scope["method"]
+        route, method = self._route(scope), scope["method"]
         self._metrics.observe(method, route, status, seconds)
         if route in _QUIET and status < 400:
             return
@@ -74,6 +77,10 @@ class Access:
             workspace=scope.get(WORKSPACE),
         )
 
+    def _route(self, scope: Scope) -> str:
+        name = self._names.get(id(scope.get("route")), UNMATCHED)
+        return scope["path"] if name is UNMATCHED and scope["path"] in _DOCUMENTS else name
+
 
 def _request_id(scope: Scope) -> bytes:
     """Return the client's own id of the request where it sent a sensible one, else a new one."""
@@ -82,8 +89,3 @@ def _request_id(scope: Scope) -> bytes:
             sent: bytes = value
             return sent if _ID.fullmatch(sent) else uuid.uuid4().hex.encode()
     return uuid.uuid4().hex.encode()
-
-
-def _route(scope: Scope) -> str:
-    route = getattr(scope.get("route"), "path", UNMATCHED)
-    return scope["path"] if route is UNMATCHED and scope["path"] in _DOCUMENTS else route

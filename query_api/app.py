@@ -12,9 +12,11 @@ from connectors.control import Control
 from query_api import auth, channels, errors, health, tenants, workspaces
 from query_api.access import Access
 from query_api.bounds import Bounds
+from query_api.http_metrics import HttpMetrics
 from query_api.logs import Log, make_log
 from query_api.openapi import document
 from query_api.pipeline import Pipeline
+from query_api.routes import operations
 from query_api.services import Services
 from query_api.settings import ServiceSettings
 
@@ -71,12 +73,13 @@ def create_app(
         redirect_slashes=False,  # a path is right or 404, not moved
     )
     app.state.services = services
-    # The routes themselves rather than `include_router`: one flat list, matched in one pass.
     for router in ROUTERS:
-        app.router.routes.extend(router.routes)
+        app.include_router(router)
     errors.install(app)
+    names = {id(operation.route): operation.path for operation in operations(app)}
     app.add_middleware(Bounds, settings=settings)
-    app.add_middleware(Access, services=services)  # the last one added is the outermost
+    # The last one added is the outermost.
+    app.add_middleware(Access, log=services.log, metrics=HttpMetrics(services.registry), names=names)
     return app
 
 

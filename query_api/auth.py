@@ -86,7 +86,8 @@ async def register(body: Registration, request: Request, services: ServicesDep) 
     if not services.settings.registration:
         raise Forbidden("Registration is closed on this installation.")
     await services.rates.sign_in(_address(request))
-    user = await run_in_threadpool(services.control.users.register, body.email, body.password, body.name)
+    async with services.hashing:
+        user = await run_in_threadpool(services.control.users.register, body.email, body.password, body.name)
     return ok(_session(services.control, user, None, []).body(), "Welcome.", status=201)
 
 
@@ -101,7 +102,8 @@ async def login(body: Login, request: Request, services: ServicesDep) -> Respons
     account, address = email_key(body.email), _address(request)
     await services.rates.sign_in(address)
     await services.rates.attempt(account, address)
-    session = await run_in_threadpool(_login, services, body)
+    async with services.hashing:
+        session = await run_in_threadpool(_login, services, body)
     await services.rates.succeeded(account, address)
     return ok(session.body())
 

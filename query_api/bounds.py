@@ -48,7 +48,8 @@ class Bounds:
             nonlocal begun, freed
             if not begun and message["type"] == "http.response.start":
                 begun = True
-                deadline.reschedule(None)
+                if not deadline.expired():
+                    deadline.reschedule(None)
                 if _is_feed(message):
                     freed = True
                     self._taken -= 1

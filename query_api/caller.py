@@ -29,7 +29,7 @@ class Caller:
 async def caller(request: Request) -> Caller:
     """Return who asks, and count the request. Raises ApiError Unauthorized, Forbidden, RateLimited."""
     parts = services(request)
-    key = request.headers.get("x-api-key")
+    key = _key(request.headers)
     found = await (_by_key(parts.control, key) if key is not None else _by_token(parts.control, request.headers))
     request.scope[WORKSPACE] = found.workspace
     await parts.rates.request(found.workspace)
@@ -46,6 +46,16 @@ async def user(request: Request) -> Claims:
 
 CallerDep = Annotated[Caller, Depends(caller)]
 UserDep = Annotated[Claims, Depends(user)]
+
+
+def _key(headers: Headers) -> str | None:
+    """Return the API key, also where it comes as a bearer token: exporters often can send nothing else."""
+    key = headers.get("x-api-key")
+    if key is None:
+        scheme, _, text = headers.get("authorization", "").partition(" ")
+        if scheme.lower() == "bearer" and text.lstrip().startswith("sg_"):
+            return text.strip()
+    return key
 
 
 async def _by_key(control: Control, key: str) -> Caller:

@@ -31,13 +31,13 @@ def install(app: FastAPI) -> None:
 
 async def _api(request: Request, error: Exception) -> Response:
     assert isinstance(error, ApiError)
-    return failure(request.url.path, error)
+    return failure(request.scope["path"], error)
 
 
 async def _unavailable(request: Request, error: Exception) -> Response:
     assert isinstance(error, Unavailable)
     full = ApiError(ErrorCode.UNAVAILABLE, str(error) or "Try again.", retry_after=error.retry_after)
-    return failure(request.url.path, full)
+    return failure(request.scope["path"], full)
 
 
 async def _control(request: Request, error: Exception) -> Response:
@@ -45,19 +45,19 @@ async def _control(request: Request, error: Exception) -> Response:
     code = _CONTROL.get(type(error))
     if code is None:
         raise error
-    return failure(request.url.path, ApiError(code, str(error)))
+    return failure(request.scope["path"], ApiError(code, str(error)))
 
 
 async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
-    return failure(request.url.path, ApiError(ErrorCode.VALIDATION_ERROR, sentence(error.errors())))
+    return failure(request.scope["path"], ApiError(ErrorCode.VALIDATION_ERROR, sentence(error.errors())))
 
 
 async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     code = CODES.get(error.status_code, ErrorCode.VALIDATION_ERROR)
     message = _HTTP.get(error.status_code, error.detail)
-    return failure(request.url.path, ApiError(code, message), error.headers)
+    return failure(request.scope["path"], ApiError(code, message), error.headers)
 
 
 _HANDLERS: dict[type[Exception], Callable[[Request, Exception], Awaitable[Response]]] = {

@@ -4,10 +4,10 @@ import asyncio
 from typing import Annotated, Any
 
 import orjson
+from anyio import to_thread
 from fastapi import APIRouter, Request
 from prometheus_client.exposition import choose_encoder
 from pydantic import BaseModel, Field
-from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
 from connectors.control import ControlUnavailable
@@ -72,7 +72,8 @@ def metrics(request: Request, services: ServicesDep) -> Response:
 async def _readiness(services: Services) -> Ready:
     found, control = services.pipeline.health(), None
     try:
-        await asyncio.wait_for(run_in_threadpool(services.control.ping), _PATIENCE)
+        async with asyncio.timeout(_PATIENCE):
+            await to_thread.run_sync(services.control.ping, abandon_on_cancel=True)
     except (ControlUnavailable, TimeoutError):
         control = "The control database does not answer."
     flow = found.flow

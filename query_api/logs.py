@@ -36,7 +36,7 @@ def make_log(
     else:
         processors += [structlog.processors.format_exc_info, blot, _render]
     log: Log = structlog.wrap_logger(
-        structlog.PrintLogger(out),
+        _Lines(out),
         processors=processors,
         wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
         cache_logger_on_first_use=True,
@@ -60,6 +60,22 @@ def blot(_logger: Any, _method: str, line: MutableMapping[str, Any]) -> MutableM
         elif isinstance(value, str) and ("sg_" in value or "eyJ" in value):
             line[name] = _SECRET_TEXT.sub(_HIDDEN, value)
     return line
+
+
+class _Lines:
+    """Writes lines, each with its end in one piece. A log that nobody takes any more must not fail a request."""
+
+    def __init__(self, out: TextIO) -> None:
+        self._out = out
+
+    def msg(self, line: str) -> None:
+        try:
+            self._out.write(f"{line}\n")
+            self._out.flush()
+        except (OSError, ValueError):  # a closed pipe, a closed file
+            pass
+
+    debug = info = warning = warn = error = critical = exception = fatal = log = msg
 
 
 def _render(_logger: Any, _method: str, line: MutableMapping[str, Any]) -> str:

@@ -10,10 +10,10 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.dependencies.models import Dependant
 from fastapi.openapi.utils import get_openapi
-from fastapi.routing import APIRoute
 
 from query_api.caller import caller, user
 from query_api.envelope import enveloped
+from query_api.routes import Operation, operations
 from query_api.wire import Failure, Problem
 
 _SAID = {
@@ -67,38 +67,37 @@ def _document(app: FastAPI) -> dict[str, Any]:
         schemas.setdefault(model.__name__, model.model_json_schema(ref_template="#/components/schemas/{model}"))
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
-    for route in app.routes:
-        if isinstance(route, APIRoute) and route.include_in_schema:
-            for method in route.methods or ():
-                _complete(made["paths"][route.path_format][method.lower()], route)
+    for operation in operations(app):
+        if operation.documented:
+            _complete(made["paths"][operation.path][operation.method.lower()], operation)
     return made
 
 
-def _complete(operation: dict[str, Any], route: APIRoute) -> None:
+def _complete(document: dict[str, Any], operation: Operation) -> None:
     """Add the security that the operation's dependencies ask for, and the answers that it shares with others."""
-    said = operation.setdefault("responses", {})
+    said = document.setdefault("responses", {})
     if "HTTPValidationError" in str(said.get("422")):
         del said["422"]  # FastAPI's own; ours is 400
-    calls = set(_calls(route.dependant))
+    calls = set(_calls(operation.dependant))
     security: list[dict[str, list[str]]]
     security = [{"ApiKey": []}, {"Bearer": []}] if caller in calls else [{"Bearer": []}] if user in calls else []
     if security:
-        operation["security"] = security
-    if not enveloped(route.path_format):
+        document["security"] = security
+    if not enveloped(operation.path):
         shared: tuple[int, ...] = (401, 403, 429, *_EVERY) if security else ()
     else:
         shared = _EVERY
         if security:
             shared += (401, 403, 429)
-        if operation.get("requestBody"):
+        if document.get("requestBody"):
             shared += (400, 413)
-        elif operation.get("parameters"):
+        elif document.get("parameters"):
             shared += (400,)
-        if any(parameter["in"] == "path" for parameter in operation.get("parameters", ())):
+        if any(parameter["in"] == "path" for parameter in document.get("parameters", ())):
             shared += (404,)
     for status in shared:
-        said.setdefault(str(status), _plain_error(status, native=not enveloped(route.path_format)))
-    operation["responses"] = dict(sorted(said.items()))
+        said.setdefault(str(status), _plain_error(status, native=not enveloped(operation.path)))
+    document["responses"] = dict(sorted(said.items()))
 
 
 def _calls(dependant: Dependant) -> Iterator[Callable[..., Any] | None]:

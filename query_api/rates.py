@@ -12,15 +12,17 @@ import time
 import limits.aio
 import limits.strategies
 from limits import RateLimitItem, RateLimitItemPerMinute
-from limits.errors import StorageError
+from limits.errors import ConfigurationError, StorageError
 from limits.storage import MemoryStorage, storage_from_string
 from limits.util import WindowStats
 
 from query_api.envelope import ApiError, ErrorCode
 from query_api.logs import Log
-from query_api.settings import ServiceSettings
+from query_api.settings import ServiceSettings, SettingsError
 
 _GUESSING = 15  # minutes
+_PATIENCE = 0.5  # seconds that Redis has for an answer
+_PAUSE = 5.0  # seconds until Redis is asked again after it gave none
 _STRANGERS = 10  # an account may be tried from so many addresses before all of them have to wait
 
 
@@ -35,6 +37,7 @@ class Rates:
         self._account = RateLimitItemPerMinute(settings.password_attempts * _STRANGERS, _GUESSING, "account")
         self._here = limits.strategies.FixedWindowRateLimiter(MemoryStorage())
         self._shared = _redis(settings.redis_url) if settings.redis_url else None
+        self._retry = 0.0
         self._log = log
 
     async def request(self, who: str) -> None:
@@ -61,17 +64,18 @@ class Rates:
                 await self._shared.clear(self._attempts, f"{account} {address}")
                 return
             except StorageError:
-                pass
+                pass  # the next count notices, too, and says so
         self._here.clear(self._attempts, f"{account} {address}")
 
     async def _take(self, limit: RateLimitItem, who: str, cost: int = 1) -> None:
-        if self._shared is not None:
+        if self._shared is not None and time.monotonic() >= self._retry:
             try:
                 if not await _hit(self._shared, limit, who, cost):
                     raise _refused(await self._shared.get_window_stats(limit, who))
                 return
             except StorageError as wrong:
-                self._log.warning("limits are counted here: Redis does not answer", error=type(wrong).__name__)
+                self._retry = time.monotonic() + _PAUSE
+                self._log.warning("Redis does not answer, limits are counted here", error=type(wrong).__name__)
         here = self._here
         if not ((cost == 1 or here.test(limit, who, cost=cost)) and here.hit(limit, who, cost=cost)):
             raise _refused(here.get_window_stats(limit, who))
@@ -79,7 +83,16 @@ class Rates:
 
 def _redis(url: str) -> limits.aio.strategies.FixedWindowRateLimiter:
     scheme = url if url.startswith("async+") else f"async+{url}"
-    storage = storage_from_string(scheme, implementation="redispy", wrap_exceptions=True)
+    try:
+        storage = storage_from_string(
+            scheme,
+            implementation="redispy",
+            wrap_exceptions=True,
+            socket_timeout=_PATIENCE,
+            socket_connect_timeout=_PATIENCE,
+        )
+    except ConfigurationError as wrong:
+        raise SettingsError(f"TOCSIN_REDIS_URL cannot be used: {wrong}") from None
     assert isinstance(storage, limits.aio.storage.Storage)
     return limits.aio.strategies.FixedWindowRateLimiter(storage)
 

@@ -30,6 +30,8 @@ class Services:
     log: Log = field(default_factory=make_log)
     clock: Callable[[], float] = time.time
     rates: Rates = field(init=False)
+    # Passwords hashed side by side: bounds what a flood of logins takes of memory and cores.
+    hashing: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(4), init=False)
     _locks: dict[str, asyncio.Lock] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:

@@ -1,5 +1,6 @@
 """Workspaces: create one, look at it, change its name and windows, rotate its key."""
 
+import asyncio
 from datetime import UTC, datetime
 from typing import Annotated, Any, get_args
 
@@ -13,7 +14,7 @@ from connectors.control import NewKey, Window, Workspace
 from connectors.control.text import NAME_LIMIT
 from operators.events import SECOND
 from operators.policy import CLOSE, COOLDOWN, RECOVERY
-from query_api.caller import CallerDep, UserDep
+from query_api.caller import Caller, CallerDep, UserDep
 from query_api.channels import ChannelBody, channel_bodies
 from query_api.envelope import SURFACE, ok
 from query_api.services import Services, ServicesDep
@@ -124,13 +125,8 @@ def me(caller: CallerDep, services: ServicesDep) -> Response:
 @router.patch("/me", summary="Change the name or the timing windows", response_model=Envelope[WorkspaceBody])
 async def change(body: Change, caller: CallerDep, services: ServicesDep) -> Response:
     """New windows count for what happens from now on; the change is a record of the log, so a replay makes it, too."""
-    windows = body.windows()
-    async with services.configuring(caller.workspace):
-        if windows:
-            record = _configure(windows, services.clock())
-            await services.pipeline.submit([record], caller.workspace, detail=False, timeout=_COMMITTED)
-        shown = await run_in_threadpool(_change, services, caller.workspace, body.name, windows)
-    return ok(shown.body())
+    # Shielded: once it is in the log it has to be remembered, too, whether or not somebody still waits.
+    return ok((await asyncio.shield(_apply(body, caller, services))).body())
 
 
 @router.post("/rotate-key", summary="Rotate the API key", response_model=Envelope[Rotated])
@@ -143,6 +139,15 @@ def rotate(caller: CallerDep, services: ServicesDep) -> Response:
 
 
 _KEEP = "Store the API key now: it will not be shown again."
+
+
+async def _apply(body: Change, caller: Caller, services: Services) -> WorkspaceBody:
+    windows = body.windows()
+    async with services.configuring(caller.workspace):
+        if windows:
+            record = _configure(windows, services.clock())
+            await services.pipeline.submit([record], caller.workspace, detail=False, timeout=_COMMITTED)
+        return await run_in_threadpool(_change, services, caller.workspace, body.name, windows)
 
 
 def _configure(windows: dict[Window, int | None], now: float) -> bytes:

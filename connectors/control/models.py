@@ -3,7 +3,7 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Boolean, DateTime, ForeignKey, Index, Integer, LargeBinary, MetaData, String, Uuid
+from sqlalchemy import Boolean, DateTime, ForeignKey, Index, Integer, LargeBinary, MetaData, String, Uuid, text
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
@@ -79,10 +79,19 @@ class MembershipRow(Base):
 
 
 class ApiKeyRow(Base):
-    """A key of a workspace: its SHA-256 and how it begins. Revoked ones stay, to tell when."""
+    """A key of a workspace: its SHA-256 and how it begins. Revoked ones stay, to tell when; one at most is not."""
 
     __tablename__ = "api_keys"
-    __table_args__ = (Index(None, "workspace_id"),)
+    __table_args__ = (
+        Index(None, "workspace_id"),
+        Index(
+            "uq_api_keys_current",
+            "workspace_id",
+            unique=True,
+            sqlite_where=text("revoked_at IS NULL"),
+            postgresql_where=text("revoked_at IS NULL"),
+        ),
+    )
 
     id: Mapped[str] = mapped_column(Uuid(as_uuid=False), primary_key=True)
     workspace_id: Mapped[str] = mapped_column(ForeignKey("workspaces.id", ondelete="CASCADE"))

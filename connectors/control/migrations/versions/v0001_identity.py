@@ -61,6 +61,15 @@ def upgrade() -> None:
         ),
     )
     op.create_index("ix_api_keys_workspace_id", "api_keys", ["workspace_id"])
+    current = sa.text("revoked_at IS NULL")
+    op.create_index(
+        "uq_api_keys_current",
+        "api_keys",
+        ["workspace_id"],
+        unique=True,
+        sqlite_where=current,
+        postgresql_where=current,
+    )
     op.create_table(
         "tenants",
         sa.Column("id", sa.Uuid(), nullable=False),
