@@ -40,19 +40,28 @@ _recent = threading.local()
 
 def decode(chunk: bytes, options: DecodeOptions) -> Decoded:
     """Decode a chunk of whole lines. Blank lines count as positions and give nothing."""
-    if len(chunk) < SMALL and chunk.count(b"\n") < WORTHWHILE:
+    found = _scanned(chunk, options)
+    if found is None:
         whole = chunk.removesuffix(b"\n").split(b"\n") if chunk else []
         return Decoded(*_one_by_one(list(enumerate(whole)), options), len(whole))
-    lines = Lines.of(chunk)
-    frames: list[pl.DataFrame] = []
-    rest = np.flatnonzero(lines.ends > lines.starts)
-    frames, rest = _by_shape(lines, rest, options)
-    rejects = NO_REJECTS
-    if len(rest) or not frames:
-        single, rejects = _one_by_one([(row, lines.raw(row)) for row in rest.tolist()], options)
-        frames.append(single)
-    frame = frames[0] if len(frames) == 1 else pl.concat(frames).sort("offset")
-    return Decoded(frame, rejects, len(lines.starts))
+    frame, left, records = found
+    if not left:
+        return Decoded(frame, NO_REJECTS, records)
+    single, rejects = _one_by_one(left, options)
+    if len(single):
+        frame = pl.concat([frame, single]).sort("offset")
+    return Decoded(frame, rejects, records)
+
+
+def _scanned(chunk: bytes, options: DecodeOptions) -> tuple[pl.DataFrame, list[tuple[int, bytes]], int] | None:
+    from connectors.formats import scanned
+
+    end = chunk.rfind(b"\n") + 1
+    found = scanned.decode(chunk[:end], options) if end else None
+    if found is None or end == len(chunk):
+        return found
+    frame, left, records = found
+    return frame, [*left, (records, chunk[end:])], records + 1
 
 
 def decode_line(line: bytes, options: DecodeOptions) -> Row | None:
@@ -106,79 +115,6 @@ def _one_by_one(lines: Sequence[tuple[int, bytes]], options: DecodeOptions) -> t
                 offsets.append(offset)
     rejects = rejects_of(*zip(*bad, strict=True)) if bad else NO_REJECTS
     return frame_of(offsets, rows), rejects
-
-
-def _by_shape(lines: Lines, rows: Ints, options: DecodeOptions) -> tuple[list[pl.DataFrame], Ints]:
-    """Frames of the lines that have a shape, and the rows that are left, ascending."""
-    rigid = any(paths.is_path(target) and len(paths.steps(target)) > 1 for target in options.mapping.values())
-    frames: list[pl.DataFrame] = []
-    left: list[Ints] = []
-    texts = lines.texts()
-    attempts = min(ATTEMPTS, 1 + len(rows) // 256)
-
-    def matches(shape: Shape, rest: Ints) -> Mask:
-        some = texts if len(rest) == len(texts) else texts.gather(rest)
-        found: Mask = some.str.contains(shape.pattern).to_numpy()
-        return found
-
-    def claim(shape: Shape, rest: Ints) -> tuple[int, Ints]:
-        sample = rest[:: len(rest) // SAMPLE + 1]
-        large = len(rest) > 8 * SAMPLE
-        if large and np.count_nonzero(matches(shape, sample)) * SHARE < len(sample):
-            return 0, rest
-        found = matches(shape, rest)
-        claimed = rest if found.all() else rest[found]
-        if len(claimed) < WORTHWHILE:
-            return 0, rest
-        try:
-            frame, good = shaped.decode(shape, lines, claimed, options)
-            frames.append(frame)
-            left.append(claimed[~good])
-        except shaped.Unsupported:
-            left.append(claimed)
-        return len(claimed), rest[~found]
-
-    known, vain = _known(rigid), 0
-    yields: dict[Shape, int] = {}
-    for shape in known:
-        if len(rows) < WORTHWHILE or vain >= 2 * attempts:
-            break
-        yields[shape], rows = claim(shape, rows)
-        vain += not yields[shape]
-    while len(rows) >= WORTHWHILE and attempts > 0:
-        learned = _learned(lines.raw(int(rows[0])), rigid)
-        claimed = 0
-        if learned is not None and not yields.get(learned):
-            claimed, rows = claim(learned, rows)
-        if learned is not None and claimed:
-            yields[learned] = claimed
-        else:
-            attempts -= 1
-            left.append(rows[:1])
-            rows = rows[1:]
-    _remember(rigid, known, yields)
-    return frames, np.sort(np.concatenate([*left, rows]))
-
-
-def _known(rigid: bool) -> list[Shape]:
-    if not hasattr(_recent, "shapes"):
-        _recent.shapes = {False: [], True: []}
-    return list(_recent.shapes[rigid])
-
-
-def _remember(rigid: bool, known: list[Shape], yields: dict[Shape, int]) -> None:
-    """The shapes of this chunk by their share of it, then those that were known before."""
-    ranked = sorted(yields, key=lambda shape: -yields[shape])
-    untried = [shape for shape in known if shape not in yields]
-    _recent.shapes[rigid] = (ranked + untried)[:REMEMBERED]
-
-
-def _learned(line: bytes, rigid: bool) -> Shape | None:
-    try:
-        text = line.decode()
-        return learn(text, rigid) if isinstance(orjson.loads(text), dict) else None
-    except (ValueError, RecursionError):
-        return None
 
 
 def _named(value: object) -> str:
