@@ -1,4 +1,4 @@
-"""Decoding options as the tables that scan.py looks things up in."""
+"""Decoding options as the tables that the scanner looks things up in."""
 
 from __future__ import annotations
 
@@ -8,20 +8,21 @@ from functools import lru_cache
 
 import numpy as np
 
-from connectors.formats import scan
 from connectors.formats.paths import Step, is_path, steps
 from connectors.formats.record import ALWAYS, COLUMNS, NAMES, SEVERITY_WORDS, TEXTS, TIMES
+from connectors.formats.scanner import tables
+from connectors.formats.scanner.words import name_hash
 from connectors.formats.types import DecodeOptions
 from operators.events import SEVERITIES
 
 REQUIRED = ("time", "source", "type")
 ROLES = {
-    **dict.fromkeys(TEXTS, scan.TEXT),
-    **dict.fromkeys(TIMES, scan.TIME),
-    "value": scan.VALUE,
-    "severity": scan.SEVERITY,
-    "record": scan.RECORD,
-    "attributes": scan.ATTRIBUTES,
+    **dict.fromkeys(TEXTS, tables.TEXT),
+    **dict.fromkeys(TIMES, tables.TIME),
+    "value": tables.VALUE,
+    "severity": tables.SEVERITY,
+    "record": tables.RECORD,
+    "attributes": tables.ATTRIBUTES,
 }
 
 
@@ -29,7 +30,7 @@ ROLES = {
 class Search:
     """`tables` and the columns they find, in their order; `literals` are the columns that have one value."""
 
-    tables: scan.Tables
+    tables: tables.Tables
     columns: tuple[str, ...]
     literals: Mapping[str, str]
 
@@ -80,10 +81,10 @@ def _search(mapping: tuple[tuple[str, str], ...], kept: frozenset[str]) -> Searc
         *((words, word, SEVERITIES.index(severity)) for word, severity in SEVERITY_WORDS.items()),
     ]
     deepest = max([len(path) for path in paths.values()], default=0) + 2
-    if len(edges) > scan.MOST_EDGES or max(words, deepest) >= scan.MOST_NODES:
+    if len(edges) > tables.MOST_EDGES or max(words, deepest) >= tables.MOST_NODES:
         return None
-    tables = np.zeros(1, scan.WANTED)
-    table = tables[0]
+    made = np.zeros(1, tables.WANTED)
+    table = made[0]
     if not _fill_edges(table, edges):
         return None
     for mask, nodes_of in ((table.inside, inside), (table.own, own), (table.taken, taken)):
@@ -93,7 +94,7 @@ def _search(mapping: tuple[tuple[str, str], ...], kept: frozenset[str]) -> Searc
         table.one[column], table.two[column] = [*found, -1][:2]
     table.columns, table.words, table.attributes = len(columns), words, "attributes" in kept
     table.severities[:] = [_view(severity) for severity in SEVERITIES]
-    return Search(tables, tuple(columns), literals)
+    return Search(made, tuple(columns), literals)
 
 
 def _nodes(column: str, paths: Mapping[str, tuple[Step, ...]], tree: _Tree) -> list[int]:
@@ -106,27 +107,34 @@ def _literal(column: str, text: str) -> str:
     """The column's one value, "" where it cannot be told here."""
     if column == "severity":
         return SEVERITY_WORDS.get(text.strip().lower(), "")
-    return text if ROLES[column] == scan.TEXT else ""
+    return text if ROLES[column] == tables.TEXT else ""
 
 
-def _fill_edges(table: scan.Wanted, edges: list[tuple[int, Step, int]]) -> bool:
+def _fill_edges(table: tables.Wanted, edges: list[tuple[int, Step, int]]) -> bool:
     """Whether there is room for the names."""
     names = [name.encode() if isinstance(name, str) else b"" for _, name, _ in edges]
     joined = np.frombuffer(b"".join(names), np.uint8)
-    if len(joined) > scan.MOST_BYTES:
+    if len(joined) > tables.MOST_BYTES:
         return False
     table.names[: len(joined)] = joined
-    table.name_from[1 : len(edges) + 1] = np.cumsum([len(name) for name in names])
+    table.length[: len(edges)] = [len(name) for name in names]
+    table.name_from[1 : len(edges)] = np.cumsum(table.length[: len(edges) - 1])
     table.edges = len(edges)
     table.first[:] = -1
-    for edge, (parent, name, child) in enumerate(edges):
-        table.parent[edge], table.child[edge] = parent, child
-        table.position[edge] = -1 if isinstance(name, str) else name
-        if isinstance(name, str):
-            padded = np.frombuffer(b'"' + names[edge] + b'"', np.uint8)
-            bucket = (scan.hashed(padded, 1, len(padded) - 1) + parent) % scan.BUCKETS
-            table.following[edge], table.first[bucket] = table.first[bucket], edge
+    with np.errstate(over="ignore"):  # a hash wraps round
+        for edge, (parent, name, child) in enumerate(edges):
+            table.parent[edge], table.child[edge] = parent, child
+            table.position[edge] = -1 if isinstance(name, str) else name
+            if isinstance(name, str):
+                text = names[edge]
+                table.head[edge], table.tail[edge] = _word(text[:8]), _word(text[-8:])
+                bucket = name_hash(table.head[edge], table.tail[edge])
+                table.following[edge], table.first[bucket] = table.first[bucket], edge
     return True
+
+
+def _word(text: bytes) -> int:
+    return int.from_bytes(text, "little")
 
 
 def _view(text: str) -> list[int]:

@@ -12,10 +12,13 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 
-from connectors.formats import scan, spans
+from connectors.formats import spans
 from connectors.formats.record import ALWAYS, TIMES
+from connectors.formats.scanner.grammar import LF
+from connectors.formats.scanner.scan import scan
+from connectors.formats.scanner.tables import SEEN, Bytes, Floats, Ints, Mask
+from connectors.formats.scanner.wanted import Search, search
 from connectors.formats.types import DecodeOptions
-from connectors.formats.wanted import Search, search
 from operators.events import DECODED
 
 LARGEST = 2**31 - 1  # bytes that a view can address
@@ -38,25 +41,26 @@ def decode(chunk: bytes, options: DecodeOptions) -> tuple[pl.DataFrame, list[tup
 class _Rows:
     """What `scan` wrote, cut to n rows; see there. `filled`: how many values of each column are not null."""
 
-    lines: scan.Ints
-    left: scan.Ints
-    cells: scan.Ints
-    numbers: scan.Floats
-    given: scan.Mask
-    made: scan.Bytes
-    filled: scan.Ints
+    lines: Ints
+    left: Ints
+    cells: Ints
+    numbers: Floats
+    given: Mask
+    made: Bytes
+    filled: Ints
     records: int
 
 
 def _scanned(chunk: bytes, wanted: Search) -> _Rows:
     data = np.frombuffer(chunk, np.uint8)
-    height, width = chunk.count(b"\n"), len(wanted.columns)
+    words = np.ndarray(max(len(data) - 7, 0), np.uint64, chunk, strides=1)  # the eight bytes from every place on
+    height, width = np.count_nonzero(data == LF), len(wanted.columns)
     # Pages that are not written to take no memory.
     lines, left = np.empty(height, np.int64), np.empty((height, 3), np.int64)
     cells, numbers = np.empty((width, height, 2), np.int64), np.empty(height, np.float64)
     given, made = np.empty((width, height), np.bool_), np.empty(2 * len(chunk), np.uint8)
-    notes = np.zeros(1, scan.SEEN)
-    records = scan.scan(data, wanted.tables, notes, lines, left, cells, numbers, given, made)
+    notes = np.zeros(1, SEEN)
+    records = scan(data, words, wanted.tables, notes, lines, left, cells, numbers, given, made)
     seen = notes[0]
     n = int(seen.rows)
     return _Rows(
@@ -103,7 +107,7 @@ def _series(name: str, column: int, rows: _Rows, chunk: bytes) -> pl.Series:
     return pl.Series(name, pa.Array.from_buffers(pa.string_view(), height, texts))
 
 
-def _numbers(cells: scan.Ints, numbers: scan.Floats, given: scan.Mask, chunk: bytes) -> scan.Floats:
+def _numbers(cells: Ints, numbers: Floats, given: Mask, chunk: bytes) -> Floats:
     """The numbers, with those read from their text that the scanner could not tell exactly."""
     hard = np.flatnonzero(given & np.isnan(numbers))
     if len(hard):
