@@ -21,11 +21,11 @@ from operators.events import DECODED, RAW_LIMIT
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _groups_of_any_size() -> Iterator[None]:
-    """Small groups, too, take the fast way here."""
-    usual, jsonl.WORTHWHILE = jsonl.WORTHWHILE, 2
+def _chunks_of_any_size() -> Iterator[None]:
+    """Small chunks, too, take the fast way here."""
+    usual, jsonl.WORTHWHILE, jsonl.LOADING = (jsonl.WORTHWHILE, jsonl.LOADING), 0, 0
     yield
-    jsonl.WORTHWHILE = usual
+    jsonl.WORTHWHILE, jsonl.LOADING = usual
 
 
 TIME = "2026-01-31T08:30:00.25Z"
