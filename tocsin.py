@@ -8,44 +8,56 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable
+from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
+from prometheus_client import CollectorRegistry
 from rich.console import Console
 from typer.core import TyperGroup
 
 from connectors import demo as demo_day
 from connectors import files, mapping, rulefiles
+from connectors.control import Control, ControlError
 from connectors.formats import FORMATS
 from connectors.formats.types import DecodeOptions
+from connectors.log import LogUnavailable
 from connectors.reader import open_reader
 from connectors.schema import TABLES
 from connectors.store import StoreError
 from flows import progress, replay
+from flows.live import LiveOptions, LivePipeline
+from flows.live_metrics import LiveMetrics
 from flows.plan import SHARDS, Input, Plan
 from operators.durations import parse_duration
 from operators.events import DEFAULT_WORKSPACE, SEVERITIES
 from operators.rule_errors import RuleError
 from operators.rules import Rule, in_order
-from query_api import as_json
+from query_api import as_json, reading, server
+from query_api.app import create_app
 from query_api.events import incident_events
 from query_api.explain import explain_incident
 from query_api.export import export_table
 from query_api.fetch import QueryError
 from query_api.incidents import STATUSES, IncidentFilter, find_incidents, get_incident
+from query_api.integrations_feed import close_streams
+from query_api.logs import make_log
 from query_api.render import frame, plural
 from query_api.render_explain import show_explanation, show_rules, show_why_not
 from query_api.render_incidents import show_incidents, show_timeline
 from query_api.render_replay import show_summary
+from query_api.settings import ServiceSettings, SettingsError
 from query_api.sql import run_sql
 from query_api.timeline import timeline
+from query_api.welcome import demo_key, show_welcome
 from query_api.why_not import why_not
 
 # What a person can get wrong, or find in the way: one sentence each, no traceback.
 EXPECTED = (
-    StoreError, QueryError, RuleError, files.InputError, mapping.MappingError, replay.ReplayError, OSError
+    StoreError, QueryError, RuleError, files.InputError, mapping.MappingError, replay.ReplayError, OSError,
+    ControlError, LogUnavailable, SettingsError,
 )  # fmt: skip
 
 
@@ -247,6 +259,48 @@ def run_demo(
         f"  tocsin sql 'SELECT error, count(*) FROM dead_letters GROUP BY ALL'\n"
         f"  tocsin replay YOUR_EVENTS.jsonl --data my-data"
     )
+
+
+@app.command()
+def serve(
+    data: Data = DATA,
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8000,
+    rules: Annotated[list[str] | None, typer.Option(help="Rule file or directory, besides the built-in ones.")] = None,
+    builtin: Annotated[bool, typer.Option("--builtin/--no-builtin", help="With the built-in rules.")] = True,
+    lateness: Annotated[str, typer.Option(help="How late an event may be and still count at its own time.")] = "30s",
+    demo: Annotated[bool, typer.Option("--demo", help="Make a workspace for trying it, and print its key.")] = False,
+) -> None:
+    """Run the live service: take events over HTTP, open incidents, answer questions.
+
+    Needs nothing else: the log, the store and the accounts are in the data directory. Ctrl-C stops it; what was
+    accepted is kept, and the next start goes on.
+
+    Examples:
+
+      tocsin serve --demo
+
+      tocsin serve --data /var/lib/tocsin --host 0.0.0.0 --port 8000
+
+      TOCSIN_CONTROL_URL=postgresql://tocsin@db/tocsin tocsin serve
+    """
+    settings = ServiceSettings.from_env(os.environ)
+    log = make_log(form=settings.log_format, level=settings.log_level)
+    registry = CollectorRegistry()
+    metrics = LiveMetrics(registry)
+    options = LiveOptions(tuple(map(_absolute, rules or ())), builtin, _duration(lateness))
+    with ExitStack() as stack:
+        listener = stack.enter_context(server.listen(host, port))
+        pipeline = LivePipeline.start(data, options, [metrics])
+        stack.callback(pipeline.stop)
+        stack.callback(reading.close, pipeline)
+        metrics.pipeline = pipeline
+        control = Control.open(settings.control_url or f"sqlite:///{data / 'control.sqlite'}", data / "secret.key")
+        stack.callback(control.close)
+        application = create_app(control, pipeline, settings, rules=pipeline.rules, registry=registry, log=log)
+        key = demo_key(control) if demo else None
+        show_welcome(console(), f"http://{host}:{listener.getsockname()[1]}", key)
+        server.run(application, listener, stopping=lambda: close_streams(pipeline))
 
 
 @app.command()

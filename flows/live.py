@@ -88,6 +88,7 @@ class LivePipeline:
         self._feed_end = self._store.feed_end
         self._write_now = Flag()
         self._store_trouble: str | None = None
+        self.last_write_seconds = 0.0
         self._thread = Thread(target=self._run, name="dataflow", daemon=True)
         self._writer = Thread(target=self._keep_writing, name="store", daemon=True)
 
@@ -154,6 +155,11 @@ class LivePipeline:
             lag_records=max(lag, 0),
             lag_seconds=age,
         )
+
+    @property
+    def store_waiting(self) -> int:
+        """Events that are shown and not yet written."""
+        return self._store.waiting
 
     async def changed(self, after: int, timeout: float) -> int:
         """Wait until the feed has entries beyond number `after`, or for `timeout` seconds; its last number."""
@@ -246,8 +252,10 @@ class LivePipeline:
         while not self._stop.is_set():
             self._write_now.wait(WRITE_EVERY)
             self._write_now.clear()
+            began = time.monotonic()
             try:
-                self._store.write()
+                if self._store.write():
+                    self.last_write_seconds = time.monotonic() - began
                 self._store_trouble = None
             except StoreError as error:  # what waits stays shown, and the dataflow stops at its next snapshot
                 self._store_trouble = str(error)

@@ -1,15 +1,17 @@
 """The HTTP application: the catalogue of routers, and the layers around them."""
 
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector, ProcessCollector
 
+from connectors import rulefiles
 from connectors.control import Control
-from query_api import auth, channels, errors, health, tenants, workspaces
+from operators.rules import Rule, in_order
+from query_api import auth, channels, errors, health, ingest, integrations, tenants, workspaces
 from query_api.access import Access
 from query_api.bounds import Bounds
 from query_api.http_metrics import HttpMetrics
@@ -22,6 +24,8 @@ from query_api.settings import ServiceSettings
 
 # Tried from top to bottom: what is asked most comes first.
 ROUTERS: tuple[APIRouter, ...] = (
+    ingest.router,
+    integrations.router,
     workspaces.router,
     channels.router,
     tenants.router,
@@ -48,18 +52,21 @@ def create_app(
     pipeline: Pipeline,
     settings: ServiceSettings,
     *,
+    rules: Sequence[Rule] | None = None,
     registry: CollectorRegistry | None = None,
     log: Log | None = None,
     clock: Callable[[], float] = time.time,
 ) -> FastAPI:
     """Return the application. It starts and stops nothing: control and pipeline are the caller's to close.
 
-    registry: for all metrics (a new one); log: where it writes (JSON lines on stderr); clock: seconds since 1970.
+    rules: those the pipeline runs with (the built-in ones). registry: for all metrics (a new one); log: where it
+    writes (JSON lines on stderr); clock: seconds since 1970.
     """
     services = Services(
         control,
         pipeline,
         settings,
+        rules=in_order(rulefiles.load((), with_builtin=True) if rules is None else rules),
         registry=_registry() if registry is None else registry,
         log=make_log(form=settings.log_format, level=settings.log_level) if log is None else log,
         clock=clock,

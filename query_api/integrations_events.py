@@ -44,10 +44,10 @@ _CLAIMED = f"""
     JOIN claims c ON c.partition = e.partition AND c."offset" = e."offset"
     WHERE {_SPAN} AND c.workspace = $workspace AND c.rule_id = $rule AND c.group_key = $group
 """
-_PAGE = f"""
+_PAGE = """
     SELECT epoch_us(counted), partition, "offset", id, source, type, code, tenant, severity, message, value,
            epoch_us(time), epoch_us(ingested_at), late, attributes, confidence
-    FROM ({{branches}}) {{after}} ORDER BY counted, partition, "offset" LIMIT $size OFFSET $skip
+    FROM ({branches}) {after} ORDER BY counted, partition, "offset" LIMIT $size OFFSET $skip
 """
 _AFTER = 'WHERE counted > $first OR (counted = $first AND (partition, "offset") > ($partition, $offset))'
 _HAS_CLAIMS = "SELECT 1 FROM claims WHERE rule_id = $rule AND workspace = $workspace LIMIT 1"

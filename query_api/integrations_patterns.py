@@ -80,9 +80,7 @@ async def change_pattern(
     if not override:
         return ok(await _current(services, caller.workspace, rule))
     body = {"record": "configure", "time": rfc3339(now()), "attributes": {"rules": {rule.id: override}}}
-    receipt = await submit(
-        services.pipeline, caller.workspace, orjson.dumps(body), detail=True, timeout=SUBMIT_SECONDS
-    )
+    receipt = await submit(services.pipeline, caller.workspace, orjson.dumps(body), detail=True, timeout=SUBMIT_SECONDS)
     if receipt.outcomes and receipt.outcomes[0].error:
         raise ApiError(ErrorCode.CONFLICT, f"The pattern cannot be changed: {receipt.outcomes[0].error}")
     held = await _current(services, caller.workspace, rule)
@@ -109,14 +107,15 @@ def _override(change: PatternChange, current: dict[str, Any]) -> dict[str, Any]:
     if change.model_fields_set.isdisjoint(names):
         return override
     # One of the two may stay as it is, if there is one.
-    count, window = (
-        getattr(change, name) if name in change.model_fields_set else current[name] for name in names
-    )
+    count, window = (getattr(change, name) if name in change.model_fields_set else current[name] for name in names)
     if count is None and window is None:
         override["alert"] = None
     elif count is None or window is None:
         given, lacking = names if window is None else names[::-1]
         raise invalid(f"{lacking} is required with {given}; set both, or both to null.")
     else:
-        override["alert"] = {"count": count, "window": f"{window}s" if isinstance(window, int) else f"{window * 1e6:.0f}us"}
+        override["alert"] = {
+            "count": count,
+            "window": f"{window}s" if isinstance(window, int) else f"{window * 1e6:.0f}us",
+        }
     return override

@@ -28,13 +28,21 @@ class Problem(BaseModel):
 
 
 _PROBLEMS: dict[int, tuple[str, int, str]] = {
-    400: ("A parameter or the body cannot be used; the message says which and why.", 4, "pageSize must be at most 100."),
+    400: (
+        "A parameter or the body cannot be used; the message says which and why.",
+        4,
+        "pageSize must be at most 100.",
+    ),
     401: ("No valid API key or token.", 2, "Missing or invalid API key."),
     403: ("The token does not allow this.", 3, "This token is not for a workspace."),
     404: ("There is no such thing in this workspace.", 1, "Incident not found."),
     409: ("It is not in a state that allows this.", 5, "The incident is closed already."),
     413: ("The body is too large.", 7, "The body is larger than 1 MiB."),
-    429: ("Too many requests; `Retry-After` says when to come back.", 6, "Rate limit exceeded. Try again in 43 seconds."),
+    429: (
+        "Too many requests; `Retry-After` says when to come back.",
+        6,
+        "Rate limit exceeded. Try again in 43 seconds.",
+    ),
     503: ("Not taken, nothing is kept; `Retry-After` says when to come back.", 8, "The pipeline lags behind."),
     504: ("It took too long.", 11, "The answer took longer than 5 s; ask for a shorter time or a smaller page."),
 }

@@ -85,7 +85,9 @@ async def stream(
     ] = None,
     last_event_id_query: Annotated[
         str | None,
-        Query(alias="lastEventId", max_length=40, description="The same, where headers cannot be set; the header counts."),
+        Query(
+            alias="lastEventId", max_length=40, description="The same, where headers cannot be set; the header counts."
+        ),
     ] = None,
 ) -> StreamingResponse:
     """An `EventSource` resumes by itself. Connections that fall behind are not cut: they read on from the store."""

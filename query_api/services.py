@@ -10,6 +10,7 @@ from fastapi import Depends, Request
 from prometheus_client import CollectorRegistry
 
 from connectors.control import Control
+from operators.rules import Rule
 from query_api.logs import Log, make_log
 from query_api.pipeline import Pipeline
 from query_api.rates import Rates
@@ -18,7 +19,7 @@ from query_api.settings import ServiceSettings
 
 @dataclass(frozen=True)
 class Services:
-    """The parts of the running service. clock: seconds since 1970.
+    """The parts of the running service. rules: in the order they are tried. clock: seconds since 1970.
 
     registry: for metrics; whoever has some registers a collector there.
     """
@@ -26,6 +27,7 @@ class Services:
     control: Control
     pipeline: Pipeline
     settings: ServiceSettings
+    rules: tuple[Rule, ...] = ()
     registry: CollectorRegistry = field(default_factory=CollectorRegistry)
     log: Log = field(default_factory=make_log)
     clock: Callable[[], float] = time.time

@@ -70,6 +70,11 @@ class Users:
         with self._database.reading() as session:
             return session.scalar(select(UserRow).where(UserRow.email_key == sought))
 
+    def find_by_email(self, email: str) -> User | None:
+        """Return the user with this address."""
+        row = self._by_address(email)
+        return None if row is None else User(row.id, row.email, row.name)
+
     def find(self, user: str) -> User | None:
         """Return the user with this id."""
         with self._database.reading() as session:

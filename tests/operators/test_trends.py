@@ -124,9 +124,7 @@ def test_planted_trends_are_found(sense: int) -> None:
 def test_twelve_patterns_of_noise_seldom_announce_anything() -> None:
     """Without the correction for their number, half of all quiet workspaces would show a trend."""
     rng = np.random.default_rng(12)
-    families = [
-        trends({str(i): row.tolist() for i, row in enumerate(rng.poisson(4, (12, 30)))}) for _ in range(400)
-    ]
+    families = [trends({str(i): row.tolist() for i, row in enumerate(rng.poisson(4, (12, 30)))}) for _ in range(400)]
     assert np.mean([any(t.direction != "stable" for t in one.values()) for one in families]) <= 0.06
 
 
