@@ -8,19 +8,16 @@ import shutil
 import sys
 import time
 from collections.abc import Callable, Iterable
-from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from prometheus_client import CollectorRegistry
 from rich.console import Console
 from typer.core import TyperGroup
 
 from connectors import demo as demo_day
 from connectors import files, mapping, rulefiles
-from connectors.control import Control, ControlError
 from connectors.formats import FORMATS
 from connectors.formats.types import DecodeOptions
 from connectors.log import LogUnavailable
@@ -28,36 +25,29 @@ from connectors.reader import open_reader
 from connectors.schema import TABLES
 from connectors.store import StoreError
 from flows import progress, replay
-from flows.live import LiveOptions, LivePipeline
-from flows.live_metrics import LiveMetrics
 from flows.plan import SHARDS, Input, Plan
 from operators.durations import parse_duration
 from operators.events import DEFAULT_WORKSPACE, SEVERITIES
 from operators.rule_errors import RuleError
 from operators.rules import Rule, in_order
-from query_api import as_json, reading, server
-from query_api.app import create_app
+from query_api import as_json
 from query_api.events import incident_events
 from query_api.explain import explain_incident
 from query_api.export import export_table
 from query_api.fetch import QueryError
 from query_api.incidents import STATUSES, IncidentFilter, find_incidents, get_incident
-from query_api.integrations_feed import close_streams
-from query_api.logs import make_log
 from query_api.render import frame, plural
 from query_api.render_explain import show_explanation, show_rules, show_why_not
 from query_api.render_incidents import show_incidents, show_timeline
 from query_api.render_replay import show_summary
-from query_api.settings import ServiceSettings, SettingsError
 from query_api.sql import run_sql
 from query_api.timeline import timeline
-from query_api.welcome import demo_key, show_welcome
 from query_api.why_not import why_not
 
 # What a person can get wrong, or find in the way: one sentence each, no traceback.
 EXPECTED = (
     StoreError, QueryError, RuleError, files.InputError, mapping.MappingError, replay.ReplayError, OSError,
-    ControlError, LogUnavailable, SettingsError,
+    LogUnavailable,
 )  # fmt: skip
 
 
@@ -284,23 +274,23 @@ def serve(
 
       TOCSIN_CONTROL_URL=postgresql://tocsin@db/tocsin tocsin serve
     """
-    settings = ServiceSettings.from_env(os.environ)
-    log = make_log(form=settings.log_format, level=settings.log_level)
-    registry = CollectorRegistry()
-    metrics = LiveMetrics(registry)
+    # Here: what only the service needs takes longer to import than most commands run.
+    from flows.live import LiveOptions, LivePipeline
+    from flows.live_metrics import LiveMetrics
+    from query_api.service import ServiceError, serve_until_told
+
+    metrics = LiveMetrics()
     options = LiveOptions(tuple(map(_absolute, rules or ())), builtin, _duration(lateness))
-    with ExitStack() as stack:
-        listener = stack.enter_context(server.listen(host, port))
-        pipeline = LivePipeline.start(data, options, [metrics])
-        stack.callback(pipeline.stop)
-        stack.callback(reading.close, pipeline)
-        metrics.pipeline = pipeline
-        control = Control.open(settings.control_url or f"sqlite:///{data / 'control.sqlite'}", data / "secret.key")
-        stack.callback(control.close)
-        application = create_app(control, pipeline, settings, rules=pipeline.rules, registry=registry, log=log)
-        key = demo_key(control) if demo else None
-        show_welcome(console(), f"http://{host}:{listener.getsockname()[1]}", key)
-        server.run(application, listener, stopping=lambda: close_streams(pipeline))
+
+    def start() -> LivePipeline:
+        metrics.pipeline = LivePipeline.start(data, options, [metrics])
+        return metrics.pipeline
+
+    try:
+        serve_until_told(start, data, host, port, os.environ, metrics.registry, console(), demo=demo)
+    except ServiceError as wrong:
+        typer.echo(f"tocsin: {wrong}", err=True)
+        raise typer.Exit(2) from None
 
 
 @app.command()

@@ -19,7 +19,9 @@ _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
 class LiveMetrics(Collector):
     """Counters that batches move, and gauges that are asked when somebody scrapes. Call it with each batch."""
 
-    def __init__(self, registry: CollectorRegistry) -> None:
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+
         def counter(name: str, text: str) -> Counter:
             return Counter(f"tocsin_{name}", text, registry=registry)
 

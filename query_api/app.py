@@ -67,7 +67,7 @@ def create_app(
         pipeline,
         settings,
         rules=in_order(rulefiles.load((), with_builtin=True) if rules is None else rules),
-        registry=_registry() if registry is None else registry,
+        registry=_with_process(CollectorRegistry() if registry is None else registry),
         log=make_log(form=settings.log_format, level=settings.log_level) if log is None else log,
         clock=clock,
     )
@@ -95,8 +95,7 @@ class _Application(FastAPI):
         return document(self)
 
 
-def _registry() -> CollectorRegistry:
-    registry = CollectorRegistry()
+def _with_process(registry: CollectorRegistry) -> CollectorRegistry:
     ProcessCollector(registry=registry)
     PlatformCollector(registry=registry)
     GCCollector(registry=registry)
