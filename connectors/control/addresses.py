@@ -66,7 +66,7 @@ def _literal(host: str) -> Address | None:
         pass
     try:
         return IPv4Address(socket.inet_aton(host.rstrip(".")))
-    except (OSError, UnicodeError):
+    except (OSError, ValueError):
         return None
 
 

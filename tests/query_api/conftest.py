@@ -5,6 +5,7 @@ import pytest
 from duckdb import DuckDBPyConnection
 
 from connectors.reader import open_reader
+from tests.query_api.service import Service, serving
 from tests.stores import make_store
 
 
@@ -20,3 +21,10 @@ def con(data: Path) -> Iterator[DuckDBPyConnection]:
     connection = open_reader(data).connection
     yield connection
     connection.close()
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[Service]:
+    """The HTTP service with an empty control database and a pipeline that only remembers."""
+    with serving(tmp_path) as running:
+        yield running
