@@ -81,10 +81,9 @@ def check(body: bytes, now: int, spare_id: str | None = None) -> Checked:
         for n, line in again.items():
             lines[n] = line
         more = _decoded(list(again.values()))
-        places = pl.DataFrame({"offset": range(len(late)), "place": late}, schema_overrides={"offset": pl.Int64})
-        frame = pl.concat([frame, _moved(more.frame, places)]).sort("offset")
+        frame = pl.concat([frame, _moved(more.frame, late)]).sort("offset")
         kept = rejects.filter(~pl.col("offset").is_in(late.implode()))
-        rejects = pl.concat([kept, _moved(more.rejects, places)])
+        rejects = pl.concat([kept, _moved(more.rejects, late)])
     wrong = _wrong(frame, now)
     bad = frame.select("offset", error=wrong).filter(pl.col("error").is_not_null())
     if len(bad):
@@ -139,9 +138,9 @@ def _decoded(lines: Iterable[bytes]) -> Decoded:
     return jsonl.decode(b"\n".join(lines) + b"\n", OPTIONS)
 
 
-def _moved(frame: pl.DataFrame, places: pl.DataFrame) -> pl.DataFrame:
-    moved = frame.join(places, on="offset").with_columns(offset=pl.col("place").cast(pl.Int64))
-    return moved.select(frame.columns)
+def _moved(frame: pl.DataFrame, places: pl.Series) -> pl.DataFrame:
+    """The rows of some lines, with the places these lines have in the batch."""
+    return frame.with_columns(places.gather(frame["offset"]).alias("offset"))
 
 
 def _wrong(frame: pl.DataFrame, now: int) -> pl.Expr:
