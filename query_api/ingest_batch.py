@@ -23,6 +23,7 @@ from query_api.envelope import ApiError, ErrorCode
 from query_api.ingest_event import IN_THE_FUTURE, NOT_YOURS, OPTIONS, TENANT_REQUIRED, sentence
 
 MOST = 50_000  # events
+EMPTY = 16  # bytes: no event is so short
 _BOM = b"\xef\xbb\xbf"
 _elements = msgspec.json.Decoder(list[msgspec.Raw])
 _NO_TIME = "time: missing"
@@ -124,8 +125,12 @@ def split(text: bytes) -> list[bytes]:
 
 def _with_time(lines: list[bytes], when: bytes) -> list[bytes]:
     """The lines, with the member added where there plainly is none."""
-    if b"\n".join(lines).count(b'"time"') >= len(lines):
+    whole = b"\n".join([*lines, b""])
+    given = whole.count(b'"time"')
+    if given >= len(lines):
         return lines
+    if not given and b"\\" not in whole and min(map(len, lines)) > EMPTY and whole.count(b"}\n") == len(lines):
+        return [line[:-1] + when for line in lines]
     return [line if b'"time"' in line or b"\\" in line else _added(line, when) for line in lines]
 
 

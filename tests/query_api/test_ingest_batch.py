@@ -105,6 +105,14 @@ def test_events_without_time_happened_when_they_came(service: Service, event: ob
     assert found == [*times, NOW_TEXT, *times]
 
 
+@pytest.mark.parametrize("place", [0, 1, 2])
+def test_a_line_cut_short_is_not_mended_by_what_we_add(service: Service, place: int) -> None:
+    items: list[object] = [EVENT, EVENT]
+    items.insert(place, orjson.dumps(EVENT | {"value": 12})[:-1])
+    data = service.post(BATCH, ndjson(*items)).json()["data"]
+    assert (data["accepted"], [error["index"] for error in data["errors"]]) == (2, [place])
+
+
 def test_an_escaped_time_is_the_senders(service: Service) -> None:
     line = orjson.dumps(EVENT)[:-1] + b',"t\\u0069me":"2026-01-31T08:29:00Z"}'
     service.post(BATCH, ndjson(line, EVENT))
