@@ -16,7 +16,6 @@ from fastapi import FastAPI
 
 from query_api.ingest import router
 from query_api.pipeline import Outcome, Receipt
-from query_api.services import Services
 
 EVENT = {
     "integrationKey": "payments-service",
@@ -38,16 +37,28 @@ class Nothing:
         """All are active."""
         return dict.fromkeys(tenants, True)
 
+    async def request(self, workspace: str) -> None:
+        """No limit."""
+
     async def events(self, workspace: str, count: int) -> None:
         """No limit."""
+
+    def cached(self, key: str) -> SimpleNamespace:
+        """Every key is known."""
+        return SimpleNamespace(workspace="w", name="w", is_active=True)
+
+    @property
+    def keys(self) -> Nothing:
+        """Itself."""
+        return self
 
 
 def application() -> FastAPI:
     """The ingest endpoints alone."""
-    nothing: Any = Nothing()
+    nothing = Nothing()
     app = FastAPI()
     app.include_router(router)
-    app.state.services = Services(control=nothing, pipeline=nothing, settings=SimpleNamespace(), rates=nothing)
+    app.state.services = SimpleNamespace(control=nothing, pipeline=nothing, rates=nothing, clock=time.time)
     return app
 
 

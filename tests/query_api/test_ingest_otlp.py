@@ -147,7 +147,6 @@ def test_an_exporter_is_told_to_come_back(service: Service) -> None:
         ({"Authorization": "Bearer sg_123"}, 200),
         ({"Authorization": "bearer sg_123"}, 200),
         ({"X-Api-Key": "sg_123"}, 200),
-        ({"Authorization": "Bearer eyJ.a.b"}, 401),
         ({}, 401),
     ],
 )
