@@ -154,8 +154,8 @@ class Log:
         """Append records in order and together; returns at once.
 
         bodies: JSON objects, each without line breaks and with at least one member, not changed afterwards; they are
-        not looked into. The future may have the exception LogFull, or ValueError where a body is none. Raises LogBusy,
-        LogClosed.
+        not looked into. The future may have the exception LogFull, or ValueError where a body is none; cancelled in
+        time, nothing is written. Raises LogBusy, LogClosed.
         """
         size = sum(map(len, bodies))
         if not size:
@@ -234,14 +234,18 @@ class Log:
     def _next_group(self) -> list[_Waiting]:
         """What waits, once something does; none when the log is closed and all is written."""
         with self._lock:
-            while not self._queue and not self._closed:
-                self._work.wait()
             group: list[_Waiting] = []
-            size = 0
-            while self._queue and (not group or size + self._queue[0].size <= GROUP_BYTES):
-                group.append(self._queue.popleft())
-                size += group[-1].size
-            self._waiting -= size
+            while not group and (self._queue or not self._closed):
+                if not self._queue:
+                    self._work.wait()
+                size = 0
+                while self._queue and (not group or size + self._queue[0].size <= GROUP_BYTES):
+                    waiting = self._queue.popleft()
+                    self._waiting -= waiting.size
+                    # Who has gone away meanwhile gets nothing written; from here on nobody can.
+                    if waiting.future.set_running_or_notify_cancel():
+                        group.append(waiting)
+                        size += waiting.size
             if group:
                 self._stamp = max(self._clock(), self._stamp)
                 self._writing = True
@@ -255,7 +259,7 @@ class Log:
             try:
                 pieces += lines(waiting.bodies, waiting.workspace, at)
                 good.append(waiting)
-            except ValueError as error:
+            except (ValueError, TypeError) as error:
                 waiting.future.set_exception(error)
         pieces = merged(pieces)
         first = self._tail.next

@@ -42,7 +42,7 @@ def lines(bodies: Sequence[bytes], workspace: str, at: int) -> list[Lines]:
 
 def _piece(bodies: Sequence[bytes], behind: bytes) -> Lines:
     text = behind.join([*map(_OPEN, bodies), b""])
-    if bytes(map(_LAST, bodies)).count(b"}") != len(bodies) or text.count(b"\n") != len(bodies):
+    if not all(bodies) or bytes(map(_LAST, bodies)).count(b"}") != len(bodies) or text.count(b"\n") != len(bodies):
         raise ValueError("a record must be one JSON object without line breaks")
     return Lines(text, len(bodies))
 

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import orjson
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Request, Response
 
 from query_api import ingest_batch, ingest_cloudevents, ingest_otlp, ingest_schema
 from query_api.caller import Caller, CallerDep
@@ -32,13 +32,6 @@ ERRORS = 1_000  # told of one batch
 
 T = TypeVar("T")
 router = APIRouter(tags=["Events"])
-
-
-async def bearer_key(request: Request) -> None:
-    """Take `Authorization: Bearer sg_...` for an X-Api-Key: exporters often can set nothing else."""
-    scheme, _, key = request.headers.get("authorization", "").partition(" ")
-    if scheme.lower() == "bearer" and key.strip().startswith("sg_") and "x-api-key" not in request.headers:
-        request.scope["headers"].append((b"x-api-key", key.strip().encode("latin-1")))
 
 
 @router.post("/api/v1/events", summary="Send an event", **ingest_schema.EVENT)
@@ -90,7 +83,6 @@ async def post_batch(request: Request, caller: CallerDep, services: ServicesDep)
 @router.post(
     "/v1/logs",
     summary="Send OpenTelemetry logs (OTLP/HTTP)",
-    dependencies=[Depends(bearer_key)],
     **ingest_schema.LOGS,
 )
 async def post_logs(request: Request, caller: CallerDep, services: ServicesDep) -> Response:

@@ -23,6 +23,7 @@ from query_api.envelope import ApiError, ErrorCode
 from query_api.ingest_event import IN_THE_FUTURE, NOT_YOURS, OPTIONS, TENANT_REQUIRED, sentence
 
 MOST = 50_000  # events
+EMPTY = 16  # bytes: no event is so short
 _BOM = b"\xef\xbb\xbf"
 _elements = msgspec.json.Decoder(list[msgspec.Raw])
 _NO_TIME = "time: missing"
@@ -81,10 +82,9 @@ def check(body: bytes, now: int, spare_id: str | None = None) -> Checked:
         for n, line in again.items():
             lines[n] = line
         more = _decoded(list(again.values()))
-        places = pl.DataFrame({"offset": range(len(late)), "place": late}, schema_overrides={"offset": pl.Int64})
-        frame = pl.concat([frame, _moved(more.frame, places)]).sort("offset")
+        frame = pl.concat([frame, _moved(more.frame, late)]).sort("offset")
         kept = rejects.filter(~pl.col("offset").is_in(late.implode()))
-        rejects = pl.concat([kept, _moved(more.rejects, places)])
+        rejects = pl.concat([kept, _moved(more.rejects, late)])
     wrong = _wrong(frame, now)
     bad = frame.select("offset", error=wrong).filter(pl.col("error").is_not_null())
     if len(bad):
@@ -125,8 +125,12 @@ def split(text: bytes) -> list[bytes]:
 
 def _with_time(lines: list[bytes], when: bytes) -> list[bytes]:
     """The lines, with the member added where there plainly is none."""
-    if b"\n".join(lines).count(b'"time"') >= len(lines):
+    whole = b"\n".join([*lines, b""])
+    given = whole.count(b'"time"')
+    if given >= len(lines):
         return lines
+    if not given and b"\\" not in whole and min(map(len, lines)) > EMPTY and whole.count(b"}\n") == len(lines):
+        return [line[:-1] + when for line in lines]
     return [line if b'"time"' in line or b"\\" in line else _added(line, when) for line in lines]
 
 
@@ -139,9 +143,9 @@ def _decoded(lines: Iterable[bytes]) -> Decoded:
     return jsonl.decode(b"\n".join(lines) + b"\n", OPTIONS)
 
 
-def _moved(frame: pl.DataFrame, places: pl.DataFrame) -> pl.DataFrame:
-    moved = frame.join(places, on="offset").with_columns(offset=pl.col("place").cast(pl.Int64))
-    return moved.select(frame.columns)
+def _moved(frame: pl.DataFrame, places: pl.Series) -> pl.DataFrame:
+    """The rows of some lines, with the places these lines have in the batch."""
+    return frame.with_columns(places.gather(frame["offset"]).alias("offset"))
 
 
 def _wrong(frame: pl.DataFrame, now: int) -> pl.Expr:

@@ -114,6 +114,8 @@ def body_of(row: Row) -> bytes:
 def sentence(reject: str) -> str:
     """The reason of a reject in the surface's words."""
     column, found, _ = reject.partition(": missing")
+    if column == "time":  # given where there is anything at all, so this is an empty object
+        column = "source" if found else column
     if found:
         return f"{ALIASES.get(column, column)} is required."
     return reject if reject.endswith(".") else f"{reject}."

@@ -116,10 +116,10 @@ def _json(schema: Schema) -> Schema:
 
 
 def _responses(good: dict[int, tuple[str, Schema]], failure: Schema) -> dict[int | str, Schema]:
-    failures: dict[int | str, Schema] = {
-        code: {"description": text, "content": failure} for code, text in _FAILURES.items()
-    }
-    return failures | {code: {"description": text, "content": content} for code, (text, content) in good.items()}
+    said: dict[int | str, Schema] = {}
+    for code, (text, content) in ({code: (text, failure) for code, text in _FAILURES.items()} | good).items():
+        said[code] = {"description": text, "content": content}
+    return said
 
 
 def _route(

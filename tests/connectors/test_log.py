@@ -82,7 +82,7 @@ def test_a_client_cannot_set_what_the_log_sets(log: Log) -> None:
     assert orjson.loads(line)["ingested_at"] == "2023-11-14T22:13:20.000000Z"
 
 
-@pytest.mark.parametrize("bad", [b'{"a":\n1}', b'{"a":1}\n', b'{"a":1', b'["a"]', b'{"a":1} '])
+@pytest.mark.parametrize("bad", [b'{"a":\n1}', b'{"a":1}\n', b'{"a":1', b'["a"]', b'{"a":1} ', b""])
 def test_what_would_break_the_lines_is_refused_and_nothing_else_suffers(log: Log, bad: bytes) -> None:
     good = log.append([body(0)], "w")
     wrong = log.append([body(8), bad], "w")
@@ -426,6 +426,27 @@ def test_too_much_that_waits_is_refused_at_once(tmp_path: Path, clock: Clock, mo
     assert [future.result(WAIT).first for future in taken] == [0, 1]
     assert append(log, body(2, 5000)).first == 2  # alone, even a large one goes in
     log.close()
+
+
+def test_who_goes_away_while_waiting_gets_nothing_written_and_stops_nobody(
+    log: Log, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A request that is cancelled at its deadline cancels its future."""
+    go, arrived = threading.Event(), threading.Event()
+
+    def slow(file: int) -> None:
+        arrived.set()
+        assert go.wait(WAIT)
+
+    monkeypatch.setattr(log_writer, "_sync", slow)
+    first = log.append([body(0)], "w")
+    assert arrived.wait(WAIT)
+    gone, last = log.append([body(8)], "w"), log.append([body(1)], "w")
+    assert gone.cancel()
+    assert not first.cancel()  # it is on its way
+    go.set()
+    assert (first.result(WAIT).first, last.result(WAIT).first) == (0, 1)
+    assert numbers(log) == [0, 1]
 
 
 def test_closing_writes_what_waits_and_refuses_the_rest(tmp_path: Path, clock: Clock) -> None:

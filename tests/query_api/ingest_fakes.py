@@ -17,7 +17,6 @@ from connectors.log_lines import lines
 from query_api.envelope import ApiError, failure
 from query_api.ingest import router
 from query_api.pipeline import Outcome, Receipt, Unavailable
-from query_api.services import Services
 
 NOW = 1_769_848_200_000_000  # 2026-01-31T08:30:00Z
 NOW_TEXT = "2026-01-31T08:30:00.000000Z"
@@ -64,12 +63,23 @@ class FakePipeline:
         return decoded.frame
 
 
+class FakeKeys:
+    """Every key is that of the workspace of its name, unless it is no key at all."""
+
+    def cached(self, key: str | None) -> SimpleNamespace | None:
+        return SimpleNamespace(workspace=key, name=key, is_active=True) if key and "." not in key else None
+
+    def owner(self, key: str) -> None:
+        return None
+
+
 class FakeControl:
     """Tenants in memory."""
 
     def __init__(self) -> None:
         self.states: dict[str, bool] = {"inactive": False}
         self.waits = 0
+        self.keys = FakeKeys()
 
     def known_tenant_states(self, workspace: str, tenants: Collection[str]) -> dict[str, bool] | None:
         try:
@@ -88,6 +98,9 @@ class FakeRates:
     def __init__(self) -> None:
         self.counted = 0
 
+    async def request(self, workspace: str) -> None:
+        pass
+
     async def events(self, workspace: str, count: int) -> None:
         self.counted += count
 
@@ -100,12 +113,8 @@ class Service:
         self.app = FastAPI()
         self.app.include_router(router)
         self.app.add_exception_handler(ApiError, _failed)
-        self.app.state.services = Services(
-            control=self.control,  # type: ignore[arg-type]
-            pipeline=self.pipeline,  # type: ignore[arg-type]
-            settings=SimpleNamespace(),  # type: ignore[arg-type]
-            rates=self.rates,  # type: ignore[arg-type]
-            clock=lambda: NOW / 1e6,
+        self.app.state.services = SimpleNamespace(
+            control=self.control, pipeline=self.pipeline, rates=self.rates, clock=lambda: NOW / 1e6
         )
 
     def post(self, path: str, body: object = None, **more: Any) -> httpx.Response:
