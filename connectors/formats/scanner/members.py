@@ -23,6 +23,7 @@ from connectors.formats.scanner.tables import (
     MOST_EXTRAS,
     MOST_NAMES,
     MOST_NODES,
+    MOST_USUAL,
     OBJECT,
     Bytes,
     Seen,
@@ -55,6 +56,18 @@ def edge_of(data: Bytes, words: Words, start: int, end: int, node: int, wanted: 
     return edge
 
 
+@inlined
+def _is_named(data: Bytes, words: Words, start: int, edge: int, wanted: Wanted) -> bool:
+    """Whether the text from `start` is the name of `edge`, met as the name of a member before."""
+    length = wanted.length[edge]
+    end = start + length
+    if end >= len(data) or data[end] != QUOTE or tail_of(data, words, start, end) != wanted.tail[edge]:
+        return False
+    if head_of(data, words, start, end) != wanted.head[edge]:
+        return False
+    return length <= 16 or same(data, start, wanted.names, wanted.name_from[edge], length)
+
+
 @part
 def item_of(place: int, node: int, wanted: Wanted) -> int:
     """The edge from `node` to its item at `place`, -1 where there is none."""
@@ -82,7 +95,7 @@ def walk(data: Bytes, words: Words, p: int, line: int, wanted: Wanted, seen: See
     """The end of the record at `p`, an object; what it holds goes to `seen`."""
     for k in range(MOST_NODES):
         seen.kind[k] = ABSENT
-    extras, names, depth = 0, 0, 0
+    members, extras, names, depth = 0, 0, 0, 0
     node, closing = 0, CLOSE_OBJECT
     seen.node[0], seen.closing[0], seen.extra[0] = 0, CLOSE_OBJECT, -1
     p = spaces(data, p + 1)
@@ -92,15 +105,23 @@ def walk(data: Bytes, words: Words, p: int, line: int, wanted: Wanted, seen: See
             if data[p] != QUOTE:
                 return 0
             start = p + 1
-            end = text_end(data, words, start)
-            if end <= 0:
-                return 0  # with escapes it could be any name
-            edge = edge_of(data, words, start, end, node, wanted)
+            # Most lines have the names of the line before in their places.
+            edge = seen.usual[members] - 1 if depth == 0 else -1
+            if edge >= 0 and _is_named(data, words, start, edge, wanted):
+                end = start + wanted.length[edge]
+            else:
+                end = text_end(data, words, start)
+                if end <= 0:
+                    return 0  # with escapes it could be any name
+                edge = edge_of(data, words, start, end, node, wanted)
+                if depth == 0:
+                    seen.usual[members] = edge + 1
             child = wanted.child[edge] if edge >= 0 else -1
             p = colon(data, end + 1)
             if p == 0:
                 return 0
             if depth == 0:
+                members = min(members + 1, MOST_USUAL - 1)
                 if wanted.attributes and (child < 0 or not wanted.taken[child]):
                     if extras == MOST_EXTRAS or _repeats(data, words, start, end, extras, line, seen):
                         return 0

@@ -24,7 +24,7 @@ ABSENT, NULL, EMPTY, PLAIN, ESCAPED, NUMBER, WORD, OBJECT, LIST = range(9)  # ki
 TEXT, TIME, VALUE, SEVERITY, RECORD, ATTRIBUTES = range(6)  # roles of a column
 
 MOST_EDGES, MOST_NODES, MOST_COLUMNS, MOST_BYTES = 192, 96, 16, 4096
-MOST_EXTRAS, MOST_NAMES, HASHES = 512, 512, 1024
+MOST_EXTRAS, MOST_NAMES, MOST_USUAL, HASHES = 512, 512, 64, 1024
 
 # What to look for; see wanted.py. Nodes are places in a record, node 0 is the record. An edge leads from a node to a
 # member or an item of it: `names` from `name_from[e]` on, `length[e]` bytes, is its name, `head[e]` and `tail[e]` the
@@ -54,7 +54,8 @@ WANTED = np.dtype(
 
 # What was met in one line: nodes by `kind` and span; `extras`, the spans of their names and values; `names` of the
 # record's own object. `stamp`: the line in which an extra with that hash was met. By depth: the `node` of the object or
-# list one is in, what `closing` byte ends it, the place of its next `item`, and the `extra` it is, or -1.
+# list one is in, what `closing` byte ends it, the place of its next `item`, and the `extra` it is, or -1. Kept for the
+# next lines: `usual`, the edge of each member + 1, or 0.
 # What was written so far, see `scan`: `rows`, lines `left`, `used` bytes of `made`, and the values `filled` of columns.
 SEEN = np.dtype(
     (
@@ -63,6 +64,7 @@ SEEN = np.dtype(
             *((name, np.int64, MOST_NODES) for name in ("kind", "start", "end", "node", "closing", "item", "extra")),
             ("extras", np.int64, (MOST_EXTRAS, 4)),
             ("names", np.int64, (MOST_NAMES, 2)),
+            ("usual", np.int64, MOST_USUAL),
             ("stamp", np.int64, HASHES),
             ("filled", np.int64, MOST_COLUMNS),
             *((name, np.int64) for name in ("extra_count", "name_count", "rows", "left", "used")),
