@@ -21,7 +21,7 @@ from connectors.formats.scanner.wanted import Search, search
 from connectors.formats.types import DecodeOptions
 from operators.events import DECODED
 
-LARGEST = 2**31 - 1  # bytes that a view can address
+LARGEST = 2**30 - 1  # bytes; a view addresses twice as many, which is what `made` may take
 
 
 def decode(chunk: bytes, options: DecodeOptions) -> tuple[pl.DataFrame, list[tuple[int, bytes]], int] | None:
@@ -69,7 +69,7 @@ def _scanned(chunk: bytes, wanted: Search) -> _Rows:
         cells[:, :n],
         numbers[:n],
         given[:, :n],
-        made[: seen.used],
+        made[: seen.used].copy(),  # lives as long as the texts, the rest need not
         seen.filled,
         records,
     )
