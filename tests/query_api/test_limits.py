@@ -240,7 +240,7 @@ def test_nodes_share_their_limits_in_redis() -> None:
             await other.events(who, 40)
             await one.attempt(who, "address")
             await other.attempt(who, "address")
-            with pytest.raises(ApiError, match="Try again in (899|900) seconds"):
+            with pytest.raises(ApiError, match=r"Try again in (899|900) seconds"):
                 await one.attempt(who, "address")
             await one.succeeded(who, "address")
             await other.attempt(who, "address")
