@@ -32,6 +32,7 @@ def service(tmp_path: Path) -> Iterator[Service]:
         yield running
 
 
+@pytest.fixture
 def pipeline(tmp_path: Path) -> Iterator[FakePipeline]:
     """A pipeline over an empty store."""
     fake = FakePipeline(tmp_path)

@@ -19,7 +19,9 @@ from fastapi.responses import JSONResponse
 from fastapi.testclient import TestClient
 from starlette.exceptions import HTTPException
 
+from connectors import rulefiles
 from connectors.store import Store
+from operators.rules import in_order
 from query_api import integrations, reading
 from query_api.caller import Caller, caller
 from query_api.envelope import ApiError, ErrorCode
@@ -153,7 +155,12 @@ class FakeSettings:
 def make_app(pipeline: FakePipeline, control: FakeControl | None = None) -> FastAPI:
     """The Integrations API as the service puts it together: X-Api-Key is a name in KEYS."""
     app = FastAPI()
-    app.state.services = Services(control=control or FakeControl(), pipeline=pipeline, settings=FakeSettings())
+    app.state.services = Services(
+        control=control or FakeControl(),
+        pipeline=pipeline,
+        settings=FakeSettings(),
+        rules=in_order(rulefiles.builtin()),
+    )
     app.include_router(integrations.router)
     app.dependency_overrides[caller] = _caller
 
