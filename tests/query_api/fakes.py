@@ -27,6 +27,7 @@ from query_api.caller import Caller, caller
 from query_api.envelope import ApiError, ErrorCode
 from query_api.pipeline import Health, Outcome, Receipt, Unavailable
 from query_api.services import Services
+from query_api.settings import ServiceSettings
 from tests.stores import event, incident, rows, step, t
 
 MINE, OTHERS = "ws-mine", "ws-others"
@@ -147,18 +148,13 @@ class FakeControl:
         return {one: tenant for one, tenant in found if tenant}
 
 
-@dataclass(frozen=True)
-class FakeSettings:
-    """None of its own."""
-
-
 def make_app(pipeline: FakePipeline, control: FakeControl | None = None) -> FastAPI:
     """The Integrations API as the service puts it together: X-Api-Key is a name in KEYS."""
     app = FastAPI()
     app.state.services = Services(
         control=control or FakeControl(),
         pipeline=pipeline,
-        settings=FakeSettings(),
+        settings=ServiceSettings(),
         rules=in_order(rulefiles.builtin()),
     )
     app.include_router(integrations.router)
