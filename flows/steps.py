@@ -13,6 +13,7 @@ from flows.versions import RuleVersions
 from operators.classify import Classified, Classifier
 from operators.events import DEAD_LETTERS, EVENTS
 from operators.intake import Batch
+from operators.matches import MATCH
 
 
 def classify(classifier: Classifier, events: bool, batch: Batch) -> tuple[Batch, Classified]:
@@ -46,7 +47,7 @@ def store(batch: Batch, classified: Classified, versions: RuleVersions, *, event
     count = classified.events.height
     counts = Counts(
         events=count,
-        matches=int((classified.matches.frame["kind"] == 0).sum()),
+        matches=int((classified.matches.keyed().rows["kind"] == MATCH).sum()),
         late=int(classified.events["late"].sum() or 0) if count else 0,
         duplicates=batch.duplicates,
         dead_letters=letters.height,

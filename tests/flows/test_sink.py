@@ -58,7 +58,7 @@ def stored(first: int, count: int, *, letters: int = 0, watermark: int = 0) -> S
                                "confidence": "High"} for n in range(first, end, 5)))  # fmt: skip
     counts = Counts(records=count + letters, events=count, dead_letters=letters)
     return Stored(
-        "p", end + letters, watermark, events, claims, dead, pl.DataFrame(schema=dict(TABLES["rules"].columns)), counts
+        "p", end + letters, watermark, events, claims, dead, pl.DataFrame(schema=dict(TABLES["rules"].columns)), counts, {}
     )
 
 
