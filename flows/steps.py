@@ -47,7 +47,7 @@ def store(batch: Batch, classified: Classified, versions: RuleVersions, *, event
     count = classified.events.height
     counts = Counts(
         events=count,
-        matches=int((classified.matches.keyed().rows["kind"] == MATCH).sum()),
+        matches=int((classified.matches.rows["kind"] == MATCH).sum()),
         late=int(classified.events["late"].sum() or 0) if count else 0,
         duplicates=batch.duplicates,
         dead_letters=letters.height,

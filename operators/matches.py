@@ -47,7 +47,7 @@ ROW = np.dtype(
         ("offset", np.int64),
         ("slot", np.int64),  # the key
         ("policy", np.int64),
-        ("measure", np.float64),  # NaN for none
+        ("measure", np.float64),  # NO_MEASURE for none
         ("source", np.int32),
         ("tenant", np.int32),
         ("item", np.int32),
@@ -59,6 +59,9 @@ ROW = np.dtype(
     align=True,
 )
 TEXTS = ("source", "tenant", "item")
+# A NaN of its own says that there is no number, so that it can be told from one that is not a number (as R does).
+_NO_MEASURE_BITS = 0x7FF8_0000_0000_07A2
+NO_MEASURE = float(np.array([_NO_MEASURE_BITS]).view(np.float64)[0])
 
 Name = tuple[str, str, str]  # workspace, rule id, group key
 
@@ -94,7 +97,9 @@ class KeyedMatches:
         columns: dict[str, list[str | None]] = {name: [self.texts[n] for n in rows[name].tolist()] for name in TEXTS}
         columns |= {"workspace": [names[n][0] for n in keys], "group_key": [names[n][2] for n in keys]}
         frame = {name: columns.get(name, rows[name] if name in rows.dtype.names else None) for name in MATCHES}  # type: ignore[operator]
-        return pl.DataFrame(frame, schema=MATCHES).with_columns(pl.col("measure").fill_nan(None))
+        none = np.ascontiguousarray(rows["measure"]).view(np.int64) == _NO_MEASURE_BITS
+        spelled = pl.DataFrame(frame, schema=MATCHES)
+        return spelled.with_columns(measure=pl.when(~pl.Series(none)).then("measure"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +122,7 @@ class Matches:
         rows = np.zeros(self.frame.height, ROW)
         for name in ("at", "offset", "policy", "confidence", "severity", "kind"):
             rows[name] = self.frame[name].to_numpy()
-        rows["measure"] = self.frame["measure"].fill_null(float("nan")).to_numpy()
+        rows["measure"] = self.frame["measure"].fill_null(NO_MEASURE).to_numpy()
         texts: list[str | None] = [None]
         for name in TEXTS:
             numbers, more = coded(self.frame[name])

@@ -15,6 +15,8 @@ Table = NDArray[Any]
 Ints = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
+_TABLE = 1 << 20  # numbers that are looked up in an array; beyond, by sorting
+
 
 def take(table: Table, rows: Ints | Mask) -> Table:
     """The records at these indices, or where the mask is true."""
@@ -36,6 +38,16 @@ def joined(first: Table, *rest: Table) -> Table:
         return parts[0] if parts else first
     whole = np.concatenate([part.view(f"V{part.dtype.itemsize}") for part in parts])
     return whole.view(first.dtype)
+
+
+def distinct(numbers: Ints, size: int) -> tuple[Ints, Ints]:
+    """The different numbers, ascending, and the place of each row's among them. numbers: 0 to size − 1."""
+    if size > _TABLE:
+        found, place = np.unique(numbers, return_inverse=True)
+        return found, place
+    there = np.zeros(size, np.bool_)
+    there[numbers] = True
+    return there.nonzero()[0], (there.cumsum() - 1)[numbers]
 
 
 def ranges(begin: Ints, length: Ints) -> Ints:
