@@ -73,7 +73,7 @@ def run(size: int, steps: int) -> dict[str, float]:
         (batch,) = watch.time("intake", lambda d=decoded: intake.take(d.frame, d.rejects, d.records))  # type: ignore[misc]
         pair = watch.time("classify", lambda b=batch: classify(classifier, True, b))  # type: ignore[misc]
         watch.time("detect", lambda p=pair: detect.on_batch([part for _, part in share(1, p)]))  # type: ignore[misc]
-        watch.time("rows", lambda p=pair: store(*p, versions, events=True))  # type: ignore[misc]
+        watch.time("rows", lambda p=pair: store(p[0], p[1], versions, events=True))  # type: ignore[misc]
     return {name: 1e3 * spent / steps for name, spent in watch.spent.items()}
 
 

@@ -94,7 +94,6 @@ class ClaimPlan:
     def _possible(self, frame: pl.DataFrame) -> tuple[Ints, Ints]:
         """Return the rows that some rule may claim, and the outcome of each."""
         of_type, of_code = self._types.of(frame["type"]), self._codes.of(frame["code"])
-        stream = frame["stream"]
         if self._unlisted:
             rows = np.arange(frame.height)
         else:
@@ -102,8 +101,8 @@ class ClaimPlan:
             if not len(rows):
                 return _NONE, _NONE
             if len(rows) < frame.height:
-                of_type, of_code, stream = of_type[rows], of_code[rows], stream[rows]
-        key = (self._streams.of(stream) * len(self._types) + of_type) * len(self._codes) + of_code
+                of_type, of_code = of_type[rows], of_code[rows]
+        key = (self._streams.of(frame["stream"], rows) * len(self._types) + of_type) * len(self._codes) + of_code
         outcome = self._look_up(key)
         possible = outcome > 0
         return rows[possible], outcome[possible]
@@ -251,11 +250,11 @@ class _Classes:
     def __len__(self) -> int:
         return len(self.bits)
 
-    def of(self, column: pl.Series) -> Ints:
-        """Return the class of each text; looked up once for each that is different."""
+    def of(self, column: pl.Series, rows: Ints | None = None) -> Ints:
+        """Return the class of each text (of these rows only); looked up once for each that is different."""
         if not self._numbers:
-            return np.zeros(len(column), dtype=np.int64)
-        codes, texts = coded(column)
+            return np.zeros(len(column) if rows is None else len(rows), dtype=np.int64)
+        codes, texts = coded(column, rows)
         return np.array([0 if text is None else self._class(text) for text in texts], dtype=np.int64)[codes]
 
     def _class(self, text: str) -> int:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -21,9 +21,6 @@ from operators.texts import NO_TEXT, Numbers, coded
 _SEVERITY = {name: n for n, name in enumerate(SEVERITIES)}
 _NO_ITEM: tuple[Numbers, list[str | None]] = np.zeros(1, np.int32), [None]
 
-# What every claim takes from its event; a claim also reads what its rule groups by and counts.
-CARRIED = ("at", "offset", "workspace", "source", "tenant", "severity")
-
 
 class Claimed:
     """Claims and their events. events: n rows of event columns; policy: per claim, its index in the book's policies.
@@ -34,7 +31,7 @@ class Claimed:
 
     def __init__(self, events: pl.DataFrame, claims: Claims, policy: Ints, book: Rulebook) -> None:
         self._coded: dict[str, tuple[Numbers, list[str | None]]] = {}
-        self._frame = _rows_of(events, book.columns.union(CARRIED), claims.row)
+        self._events, self._row = events, claims.row
         self.rows: Table = np.zeros(len(claims.row), ROW)
         self.names: list[Name] = []
         self.texts: list[str | None] = [None]
@@ -59,7 +56,7 @@ class Claimed:
             # Behind the texts of the columns before it; number 0 stays "there is none".
             rows[name] = np.where(numbers == NO_TEXT, NO_TEXT, numbers + (len(self.texts) - 1))
             self.texts += texts[1:]
-        self.group, self.groups = self._group([rule.group_by for rule in book.rules], claims.rule)
+        self.group, self.groups = self._group(book, claims.rule)
         self._name(claims.rule, book.rules)
 
     def _name(self, rule: Ints, rules: Sequence[Rule]) -> None:
@@ -69,42 +66,40 @@ class Claimed:
         key = (workspace.astype(np.int64) * size + rule) * places + self.group
         keys, self.rows["slot"] = distinct(key, len(workspaces) * size * places)
         self.names = [
-            (workspaces[n // places // size], rules[n // places % size].id, self.groups[n % places])  # type: ignore[misc]
+            (workspaces[n // places // size], rules[n // places % size].id, self.groups[n % places])
             for n in keys.tolist()
         ]
 
     def integers(self, name: str) -> Ints:
         """A column of numbers or times."""
-        return self._frame.get_column(name).cast(pl.Int64).to_numpy()
+        column = self._events.get_column(name)
+        return (column if column.dtype == pl.Int64 else column.cast(pl.Int64)).to_numpy()[self._row]
 
     def coded(self, name: str) -> tuple[Numbers, list[str | None]]:
         """A column of texts, see `texts.coded`."""
         if name not in self._coded:
-            self._coded[name] = coded(self._frame.get_column(name))
+            self._coded[name] = coded(self._events.get_column(name), self._row)
         return self._coded[name]
 
-    def _group(self, group_by: Sequence[tuple[str, ...]], rule: Ints) -> tuple[Numbers, list[str]]:
+    def _frame(self, book: Rulebook) -> pl.DataFrame:
+        return pl.DataFrame([self._events.get_column(name) for name in book.columns])[self._row]
+
+    def _group(self, book: Rulebook, rule: Ints) -> tuple[Numbers, list[str]]:
+        group_by = [one.group_by for one in book.rules]
         used = {group_by[n] for n in np.bincount(rule).nonzero()[0].tolist()}
         fields = next(iter(used))
         if len(used) == 1 and len(fields) == 1 and fields[0] in TEXT_COLUMNS:
             numbers, texts = self.coded(fields[0])
         else:
-            numbers, texts = coded(group_keys(self._frame, group_by, rule))
+            numbers, texts = coded(group_keys(self._frame(book), group_by, rule))
         return numbers, ["", *texts[1:]]  # type: ignore[list-item]  # only the first is null
 
     def _measures(self, book: Rulebook, policy: Ints) -> Any:
         if not book.measures[policy].any():
             return NO_MEASURE
-        return measures(self._frame, book.thresholds, policy).fill_null(NO_MEASURE).to_numpy()
+        return measures(self._frame(book), book.thresholds, policy).fill_null(NO_MEASURE).to_numpy()
 
     def _items(self, book: Rulebook, policy: Ints) -> tuple[Numbers, list[str | None]]:
         if not book.items[policy].any():
             return _NO_ITEM
-        return coded(items(self._frame, book.thresholds, policy))
-
-
-def _rows_of(events: pl.DataFrame, columns: Iterable[str], row: Ints) -> pl.DataFrame:
-    frame = pl.DataFrame([events.get_column(name) for name in columns])
-    if len(row) == frame.height and (row == np.arange(len(row))).all():
-        return frame
-    return frame[row] if len(row) else frame[:0]
+        return coded(items(self._frame(book), book.thresholds, policy))

@@ -101,8 +101,8 @@ class Classifier:
         if not len(more):
             return events.hstack(columns), empty(CLAIMS)
         workspace, workspaces = claimed.coded("workspace")
-        texts = [pick(texts, value[more]) for (_, texts), value in zip(self._said(claimed), values, strict=True)]
-        further = framed(CLAIMS, claimed.integers("offset")[more], pick(workspaces, workspace[more]), *texts)
+        said = [pick(texts, value[more]) for (_, texts), value in zip(self._said(claimed), values, strict=True)]
+        further = framed(CLAIMS, claimed.integers("offset")[more], pick(workspaces, workspace[more]), *said)
         return events.hstack(columns), further
 
     def _said(self, claimed: Claimed) -> tuple[tuple[str, Sequence[str | None]], ...]:

@@ -30,10 +30,7 @@ def _empty(schema: tuple[tuple[str, pl.DataType], ...]) -> pl.DataFrame:
 def framed(schema: Schema, *columns: Any) -> pl.DataFrame:
     """A frame of arrays, lists and series in the order of a schema; times as µs."""
     return pl.DataFrame(
-        [
-            _column(name, kind, values)
-            for (name, kind), values in zip(schema.items(), columns, strict=True)
-        ]
+        [_column(name, kind, values) for (name, kind), values in zip(schema.items(), columns, strict=True)]
     )
 
 
@@ -64,25 +61,23 @@ def nullable(numbers: Ints, holds: Mask) -> pl.Series:
     return column if holds.all() else column.set(pl.Series(~holds), None)
 
 
-def in_order(frame: pl.DataFrame, *by: str) -> pl.DataFrame:
-    """The rows sorted by some columns."""
-    if frame.height < 2:
-        return frame
-    if frame.height > FEW:
-        return frame.sort(*by)
-    columns = (frame.get_column(name) for name in by)
-    plain = (column if column.dtype == pl.String else column.cast(pl.Int64) for column in columns)
-    keys = list(zip(*(column.to_list() for column in plain), strict=True))
-    order = sorted(range(len(keys)), key=keys.__getitem__)
-    return frame if order == list(range(len(keys))) else frame[order]
+def order_of(*keys: NDArray[Any] | pl.Series) -> Ints:
+    """The rows in the order of some columns."""
+    if len(keys[0]) > FEW:
+        table = pl.DataFrame([pl.Series(str(n), key) for n, key in enumerate(keys)])
+        return table.select(pl.arg_sort_by(table.columns).cast(pl.Int64)).to_series().to_numpy()
+    rows = list(zip(*(key.to_list() if isinstance(key, pl.Series) else key.tolist() for key in keys), strict=True))
+    return np.array(sorted(range(len(rows)), key=rows.__getitem__), np.int64)
 
 
-def last_of(frame: pl.DataFrame, width: int) -> pl.DataFrame:
-    """Of the rows with the same text in the first `width` columns the last one, in the order of the rows that stay."""
-    if frame.height < 2:
-        return frame
-    if frame.height > FEW:
-        return frame.unique(frame.columns[:width], keep="last", maintain_order=True)
-    keys = zip(*(column.to_list() for column in frame.get_columns()[:width]), strict=True)
-    last = sorted({key: n for n, key in enumerate(keys)}.values())
-    return frame if len(last) == frame.height else frame[last]
+def last_of(*keys: NDArray[Any]) -> Ints:
+    """Of the rows with the same numbers the last one of each."""
+    if len(keys[0]) < 2:
+        return np.arange(len(keys[0]))
+    order = np.lexsort(keys)
+    same = np.ones(len(order), np.bool_)
+    for key in keys:
+        same[:-1] &= key[order[1:]] == key[order[:-1]]
+    same[-1:] = False
+    last: Ints = order[~same]
+    return last

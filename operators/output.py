@@ -11,7 +11,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from operators.events import DAY, HOUR, MINUTE, SECOND, SEVERITIES, TIMESTAMP
-from operators.frames import FEW, empty, framed, in_order, last_of, nullable, pick
+from operators.frames import FEW, empty, framed, last_of, nullable, order_of, pick
 from operators.identity import alert_id
 from operators.keys import CLOSED, NONE, RECOVERING, STATUS
 from operators.matches import CONFIDENCES, Name
@@ -180,7 +180,7 @@ class Emission:
     _transitions: list[tuple[Ints, ...]] = field(default_factory=list)
     _alerts: list[tuple[Ints, ...]] = field(default_factory=list)
     _tenants: list[tuple[Ints, Table]] = field(default_factory=list)
-    _members: list[tuple[Ints, ...]] = field(default_factory=list)
+    _members: list[tuple[NDArray[Any], ...]] = field(default_factory=list)
 
     def refer(self, ids: Sequence[str], names: Sequence[Name]) -> Ints:
         """Numbers for these incidents."""
@@ -300,21 +300,29 @@ class Emission:
             return empty(INCIDENT_TENANTS)
         ref = np.concatenate([part[0] for part in self._tenants])
         rows = joined(*(part[1] for part in self._tenants))
-        ids = pick(self.ids, ref)
-        frame = framed(
-            INCIDENT_TENANTS, ids, self.texts.column(rows["tenant"]), rows["count"], rows["first"], rows["last"]
+        # Met in several rounds of one run: the last row holds. An incident has one number a round.
+        place = {identity: n for n, identity in enumerate(self.ids)}
+        which = np.array([place[identity] for identity in self.ids])[ref]
+        last = last_of(rows["tenant"], which)
+        rows, ids, tenants = take(rows, last), pick(self.ids, which[last]), self.texts.column(rows["tenant"][last])
+        order = order_of(ids, tenants)
+        rows, ids, tenants = (
+            take(rows, order),
+            pick(self.ids, which[last][order]),
+            self.texts.column(rows["tenant"][order]),
         )
-        return in_order(last_of(frame, 2), "incident_id", "tenant")
+        return framed(INCIDENT_TENANTS, ids, tenants, rows["count"], rows["first"], rows["last"])
 
     def _transition_frame(self, settled: bool) -> pl.DataFrame:
         if not self._transitions:
             return empty(TRANSITIONS)
         columns = [np.concatenate(parts) for parts in zip(*self._transitions, strict=True)]
-        ref, n, before, after, why, at, events, window, policy = columns
+        order = order_of(columns[5], pick(self.ids, columns[0]), columns[1])
+        ref, n, before, after, why, at, events, window, policy = (column[order] for column in columns)
         policies = self.policies.items
         causes, which = np.unique(why * len(policies) + policy, return_inverse=True)
         texts = [reason(cause // len(policies), policies[cause % len(policies)]) for cause in causes.tolist()]
-        frame = framed(
+        return framed(
             TRANSITIONS,
             pick(self.ids, ref),
             n,
@@ -327,19 +335,34 @@ class Emission:
             pick([p.version for p in policies], policy),
             [settled] * len(ref),
         )
-        return in_order(frame, "at", "incident_id", "n")
 
     def _alert_frame(self, settled: bool) -> pl.DataFrame:
         if not self._alerts:
             return empty(ALERTS)
-        ref, kind, cycle, at, tenant = (np.concatenate(parts) for parts in zip(*self._alerts, strict=True))
+        columns = [np.concatenate(parts) for parts in zip(*self._alerts, strict=True)]
+        order = order_of(columns[3], self._alert_ids(*columns))
+        ref, kind, cycle, at, tenant = columns = [column[order] for column in columns]
         workspaces = [name[0] for name in self.names]
-        incidents, kinds, tenants = pick(self.ids, ref), pick(KINDS, kind), self.texts.column(tenant)
-        ids = _alert_ids(incidents, kinds, cycle, tenants)
-        frame = framed(
-            ALERTS, ids, incidents, pick(workspaces, ref), kinds, cycle, tenants, at, [settled] * len(ref)
+        return framed(
+            ALERTS,
+            self._alert_ids(*columns),
+            pick(self.ids, ref),
+            pick(workspaces, ref),
+            pick(KINDS, kind),
+            cycle,
+            self.texts.column(tenant),
+            at,
+            [settled] * len(ref),
         )
-        return in_order(frame, "at", "id")
+
+    def _alert_ids(self, ref: Ints, kind: Ints, cycle: Ints, at: Ints, tenant: Ints) -> pl.Series:
+        """The same words as `identity.alert_id`, many at a time."""
+        if len(ref) <= FEW:
+            rows = zip(ref.tolist(), kind.tolist(), cycle.tolist(), tenant.tolist(), strict=True)
+            return pl.Series(values=[alert_id(self.ids[r], KINDS[k], c, self.texts[t]) for r, k, c, t in rows])
+        parts = [pick(self.ids, ref), pick(KINDS, kind), pl.Series(cycle), self.texts.column(tenant)]
+        columns = pl.DataFrame([part.alias(name) for name, part in zip("ikct", parts, strict=True)])
+        return columns.select(pl.concat_str("i", "k", "c", "t", separator=".", ignore_nulls=True)).to_series()
 
 
 _CONFIDENCES = [CONFIDENCES.get(n) for n in range(3)]
@@ -354,12 +377,3 @@ def _alike(*columns: Any) -> tuple[Ints, ...]:
         column.astype(np.int64, copy=False) if isinstance(column, np.ndarray) else np.full(size, column, np.int64)
         for column in columns
     )
-
-
-def _alert_ids(incidents: pl.Series, kinds: pl.Series, cycle: Ints, tenants: pl.Series) -> Sequence[str] | pl.Series:
-    """The same words as `identity.alert_id`, many at a time."""
-    if len(cycle) <= FEW:
-        rows = zip(incidents.to_list(), kinds.to_list(), cycle.tolist(), tenants.to_list(), strict=True)
-        return [alert_id(*row) for row in rows]
-    parts = pl.DataFrame([incidents.alias("i"), kinds.alias("k"), pl.Series("c", cycle), tenants.alias("t")])
-    return parts.select(id=pl.concat_str("i", "k", "c", "t", separator=".", ignore_nulls=True))["id"]

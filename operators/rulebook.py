@@ -13,7 +13,6 @@ from operators.policy import Policy, effective, policy_of
 from operators.rules import Ratio, Rule, ThresholdSpec, ValueAvg, ValueCount, ValuePercentile, ValueSum
 from operators.settings import NO_SETTINGS, Settings
 
-
 _MEASURED = ValueSum | ValueAvg | ValuePercentile
 
 

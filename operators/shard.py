@@ -23,6 +23,7 @@ from operators.state import State
 from operators.tables import Table, take
 from operators.windows import Positions
 
+
 class Shard:
     """Turns matches into incidents. Picklable.
 

@@ -15,6 +15,7 @@ from operators.tenants import Tenants
 from operators.texts import Texts
 from operators.windows import Positions
 
+
 @dataclass
 class State:
     """Live keys, the tenants of their incidents, and the rows that a later window may still count. Picklable.

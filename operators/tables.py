@@ -53,7 +53,8 @@ def distinct(numbers: Ints, size: int) -> tuple[Ints, Ints]:
 def ranges(begin: Ints, length: Ints) -> Ints:
     """The numbers of many ranges, one behind the other: begin[i], begin[i] + 1, ..., `length[i]` of them."""
     end = length.cumsum()
-    return np.arange(end[-1] if len(end) else 0) + (begin - end + length).repeat(length)
+    found: Ints = np.arange(end[-1] if len(end) else 0) + (begin - end + length).repeat(length)
+    return found
 
 
 def of_slots(table: Table, slots: Sequence[int] | Ints) -> Ints:

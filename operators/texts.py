@@ -20,20 +20,21 @@ Numbers = NDArray[np.int32]
 Ints = NDArray[np.int64]
 
 
-def coded(column: pl.Series) -> tuple[Numbers, list[str | None]]:
-    """Each text's number, and the texts by number; number 0 stands for null."""
+def coded(column: pl.Series, rows: Ints | None = None) -> tuple[Numbers, list[str | None]]:
+    """Each text's number, and the texts by number; number 0 stands for null. rows: of these only."""
     if len(column) <= _FEW:
         index: dict[str | None, int] = {None: NO_TEXT}
         few = np.array([index.setdefault(text, len(index)) for text in column.to_list()], np.int32)
-        return few, list(index)
+        return few if rows is None else few[rows], list(index)
+    if rows is not None:
+        column = column[rows]
     # Categories of its own, so that they number from 0 and go with the batch.
     numbers = column.cast(pl.Categorical(pl.Categories.random())).to_physical().cast(pl.Int32)
     codes = numbers.fill_null(-1).to_numpy() if numbers.null_count() else numbers.to_numpy()
-    some = np.zeros(int(codes.max()) + 2, np.int64)  # a row that shows each
+    some = np.zeros(int(codes.max(initial=-1)) + 2, np.int64)  # a row that shows each
     some[codes + 1] = np.arange(len(codes))
-    texts = column[some].to_list()
-    texts[0] = None
-    return codes + np.int32(1), texts
+    texts: list[str | None] = [None]
+    return codes + np.int32(1), texts + column[some[1:]].to_list()
 
 
 class Texts:

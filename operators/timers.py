@@ -7,8 +7,8 @@ import numpy as np
 from operators.keys import CLOSED, OPEN, RECOVERING, Slots
 from operators.output import NO_COUNT, QUIET, RESOLVED, RESOLVED_ALERT, STABLE, Emission
 from operators.state import State
-from operators.tables import Table, put, take
-from operators.windows import Mask, Positions
+from operators.tables import Mask, Table, put, take
+from operators.windows import Positions
 
 _TIMERS = ((OPEN, RECOVERING, QUIET), (RECOVERING, CLOSED, STABLE))
 

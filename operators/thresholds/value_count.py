@@ -5,8 +5,9 @@ from __future__ import annotations
 import numpy as np
 
 from operators.rules import ValueCount
+from operators.tables import Mask
 from operators.texts import NO_TEXT
-from operators.windows import Mask, Positions, Span, changes, count_below, running
+from operators.windows import Positions, Span, changes, count_below, running
 
 
 class Distinct:
