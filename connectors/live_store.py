@@ -207,12 +207,12 @@ class LiveStore(Store):
             self._con.execute("DELETE FROM feed WHERE seq <= $1", [self.feed_end - FEED_ROWS])
 
     def repeat(self, positions: Mapping[str, int]) -> None:
-        """`resume`, for news too: what the feed has already is not told again."""
-        reached = [position.next_offset for position in self.positions().values()]
-        self.resume(positions)
+        """`resume`, for news too: what the feed has already is not told again. Other partitions stay as they are."""
+        known = {name: position.next_offset for name, position in self.positions().items()}
+        self.resume({**known, **positions})
         with self._seen:
             self._memtable.clear()
-        self._told_upto = max(reached, default=0)
+        self._told_upto = max((known.get(name, 0) for name in positions), default=0)
 
     # ------------------------------------------------------------ what a commit writes
 
