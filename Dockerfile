@@ -14,6 +14,9 @@ RUN --mount=type=bind,from=build,source=/wheels,target=/wheels \
     pip install --no-cache-dir --no-index --find-links /wheels tocsin
 USER tocsin
 WORKDIR /home/tocsin
+# Compiled here once, for any processor of this architecture.
+ENV NUMBA_CPU_NAME=generic
+RUN python -c 'from connectors.formats import jsonl; jsonl.warm()'
 ENV TOCSIN_DATA=/data
 VOLUME /data
 ENTRYPOINT ["tocsin"]

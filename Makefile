@@ -14,7 +14,7 @@ N ?= 1_000_000
 REPEAT ?= 3
 ARGS ?=
 
-.PHONY: help install demo test lint format bench chaos clean
+.PHONY: help install demo run test lint format bench chaos clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -33,10 +33,14 @@ $(STAMP): pyproject.toml Makefile
 	echo "Setting up $(VENV) with $$("$$found" --version) (a minute or two) ..."; \
 	"$$found" -m venv --clear $(VENV); \
 	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --editable '.[dev]'; \
+	$(BIN)/python -c 'from connectors.formats import jsonl; jsonl.warm()'; \
 	touch $@
 
 demo: $(STAMP) ## a seeded day of events, replayed: the incidents, a timeline, what to type next
 	@$(BIN)/tocsin demo $(ARGS)
+
+run: $(STAMP) ## the live service with a workspace for trying it: prints its key and three lines to paste
+	@$(BIN)/tocsin serve --demo $(ARGS)
 
 test: $(STAMP) ## all tests
 	@$(BIN)/python -m pytest $(ARGS)

@@ -20,6 +20,7 @@ from connectors import demo as demo_day
 from connectors import files, mapping, rulefiles
 from connectors.formats import FORMATS
 from connectors.formats.types import DecodeOptions
+from connectors.log import LogUnavailable
 from connectors.reader import open_reader
 from connectors.schema import TABLES
 from connectors.store import StoreError
@@ -45,7 +46,8 @@ from query_api.why_not import why_not
 
 # What a person can get wrong, or find in the way: one sentence each, no traceback.
 EXPECTED = (
-    StoreError, QueryError, RuleError, files.InputError, mapping.MappingError, replay.ReplayError, OSError
+    StoreError, QueryError, RuleError, files.InputError, mapping.MappingError, replay.ReplayError, OSError,
+    LogUnavailable,
 )  # fmt: skip
 
 
@@ -247,6 +249,48 @@ def run_demo(
         f"  tocsin sql 'SELECT error, count(*) FROM dead_letters GROUP BY ALL'\n"
         f"  tocsin replay YOUR_EVENTS.jsonl --data my-data"
     )
+
+
+@app.command()
+def serve(
+    data: Data = DATA,
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8000,
+    rules: Annotated[list[str] | None, typer.Option(help="Rule file or directory, besides the built-in ones.")] = None,
+    builtin: Annotated[bool, typer.Option("--builtin/--no-builtin", help="With the built-in rules.")] = True,
+    lateness: Annotated[str, typer.Option(help="How late an event may be and still count at its own time.")] = "30s",
+    demo: Annotated[bool, typer.Option("--demo", help="Make a workspace for trying it, and print its key.")] = False,
+) -> None:
+    """Run the live service: take events over HTTP, open incidents, answer questions.
+
+    Needs nothing else: the log, the store and the accounts are in the data directory. Ctrl-C stops it; what was
+    accepted is kept, and the next start goes on.
+
+    Examples:
+
+      tocsin serve --demo
+
+      tocsin serve --data /var/lib/tocsin --host 0.0.0.0 --port 8000
+
+      TOCSIN_CONTROL_URL=postgresql://tocsin@db/tocsin tocsin serve
+    """
+    # Here: what only the service needs takes longer to import than most commands run.
+    from flows.live import LiveOptions, LivePipeline
+    from flows.live_metrics import LiveMetrics
+    from query_api.service import ServiceError, serve_until_told
+
+    metrics = LiveMetrics()
+    options = LiveOptions(tuple(map(_absolute, rules or ())), builtin, _duration(lateness))
+
+    def start() -> LivePipeline:
+        metrics.pipeline = LivePipeline.start(data, options, [metrics])
+        return metrics.pipeline
+
+    try:
+        serve_until_told(start, data, host, port, os.environ, metrics.registry, console(), demo=demo)
+    except ServiceError as wrong:
+        typer.echo(f"tocsin: {wrong}", err=True)
+        raise typer.Exit(2) from None
 
 
 @app.command()

@@ -2,9 +2,9 @@
 
     python -m benchmarks.query_latency --events 10_000_000 --incidents 100_000
 
-One process serves (uvicorn, the routers, DuckDB) and, in a second run, also writes flushes as a busy service would:
-events, and incidents with their parts that replace earlier ones. This process asks, open loop: requests go out at a
-fixed rate whether or not the earlier ones are answered, so a stall counts for everybody who would have waited in it.
+One process serves as `tocsin serve` does (uvicorn, the routers, the pipeline) and, in a second run, also takes events,
+30 % of which match. This process asks, open loop: requests go out at a fixed rate whether or not the earlier ones are
+answered, so a stall counts for everybody who would have waited in it.
 """
 
 from __future__ import annotations
@@ -13,33 +13,31 @@ import argparse
 import asyncio
 import contextlib
 import random
+import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from collections.abc import Iterator, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import duckdb
 import orjson
-import polars as pl
 import uvicorn
-from fastapi import FastAPI, Request
-from fastapi.responses import ORJSONResponse
+from fastapi import FastAPI, Request, Response
 
 from benchmarks.live_store import WORKSPACE, make
 from benchmarks.measure import machine
-from connectors.store import Store
-from query_api import integrations
+from flows.live import LivePipeline
+from query_api import integrations, reading
 from query_api.caller import Caller, caller
 from query_api.envelope import ApiError
-from query_api.pipeline import Health, Receipt
 from query_api.services import Services
+from query_api.settings import ServiceSettings
 
-PORT = 8417
-FLUSHES = 10  # a second
+BATCHES = 10  # a second
 BASE = "/api/v1"
 
 
@@ -51,18 +49,18 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=30)
     parser.add_argument("--rate", type=float, default=50, help="requests a second")
     parser.add_argument("--ingest", type=int, default=20_000, help="events a second written meanwhile")
-    parser.add_argument("--no-indexes", action="store_true")
     parser.add_argument("--keep", type=Path, help="a directory for the store; used again where it has one")
     parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
+    parser.add_argument("--port", type=int, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.serve:
-        serve(given.serve, given.ingest)
+        serve(given.serve, given.port, given.ingest)
         return
     with _directory(given.keep) as directory:
         path = directory / "store.duckdb"
         if not path.exists():
             began = time.perf_counter()
-            make(path, given.events, given.incidents, indexes=not given.no_indexes)
+            make(directory, given.events, given.incidents)
             print(f"store: {path.stat().st_size / 2**20:.0f} MiB, made in {time.perf_counter() - began:.0f} s")
         print(orjson.dumps(machine()).decode())
         questions = _questions(path)
@@ -97,10 +95,13 @@ _WEIGHTS = {"incidents, active": 8, "incidents, closed": 4, "incident": 4, "time
 
 
 def _measured(directory: Path, ingest: int, questions: dict[str, list[str]], rate: float, seconds: float) -> None:
-    command = [sys.executable, "-m", "benchmarks.query_latency", "--serve", str(directory), "--ingest", str(ingest)]
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        port = free.getsockname()[1]
+    command = [sys.executable, "-m", "benchmarks.query_latency", "--serve", str(directory)]
+    command += ["--port", str(port), "--ingest", str(ingest)]
     server = subprocess.Popen(command)
     try:
-        took = asyncio.run(_ask(questions, rate, seconds))
+        took = asyncio.run(_ask(port, questions, rate, seconds))
     finally:
         server.terminate()
         server.wait(30)
@@ -111,9 +112,9 @@ def _measured(directory: Path, ingest: int, questions: dict[str, list[str]], rat
         print(f"{name:32}{len(times):6}" + "".join(f"{ms:9.1f}" for ms in figures))
 
 
-async def _ask(questions: dict[str, list[str]], rate: float, seconds: float) -> dict[str, list[float]]:
+async def _ask(port: int, questions: dict[str, list[str]], rate: float, seconds: float) -> dict[str, list[float]]:
     """Send requests at `rate` over a pool of connections; the seconds each took, from when it was due."""
-    await _until_it_serves()
+    await _until_it_serves(port)
     chance = random.Random(1)
     names = list(questions)
     weights = [_WEIGHTS.get(name, 1) for name in names]
@@ -121,7 +122,7 @@ async def _ask(questions: dict[str, list[str]], rate: float, seconds: float) -> 
     idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
 
     async def one(name: str, path: str, due: float) -> None:
-        reader, writer = idle.pop() if idle else await asyncio.open_connection("127.0.0.1", PORT)
+        reader, writer = idle.pop() if idle else await asyncio.open_connection("127.0.0.1", port)
         status = await _get(reader, writer, path)
         idle.append((reader, writer))
         if status != 200:
@@ -154,84 +155,61 @@ async def _get(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, path:
     return int(head.split(" ", 2)[1])
 
 
-async def _until_it_serves() -> None:
+async def _until_it_serves(port: int) -> None:
     for _ in range(600):
         with contextlib.suppress(OSError):
-            _, writer = await asyncio.open_connection("127.0.0.1", PORT)
+            _, writer = await asyncio.open_connection("127.0.0.1", port)
             writer.close()
             return
         await asyncio.sleep(0.05)
     raise RuntimeError("the server does not come up")
 
 
-def serve(directory: Path, ingest: int) -> None:
-    """Serve the store, and write to it."""
-    store = Store.open(directory / "store.duckdb")
+def serve(directory: Path, port: int, ingest: int) -> None:
+    """Serve the store, and take events."""
+    pipeline = LivePipeline.start(directory)
     app = FastAPI()
-    app.state.services = Services(control=_NoTenants(), pipeline=_Stored(store), settings=None)
+    app.state.services = Services(_NoTenants(), pipeline, ServiceSettings(), pipeline.rules)  # type: ignore[arg-type]
     app.include_router(integrations.router)
     app.dependency_overrides[caller] = _caller
 
     @app.exception_handler(ApiError)
-    async def refused(request: Request, wrong: ApiError) -> ORJSONResponse:
-        return ORJSONResponse({"message": wrong.message}, 500)
+    async def refused(request: Request, wrong: ApiError) -> Response:
+        return Response(orjson.dumps({"message": wrong.message}), 500)
 
-    if ingest:
-        threading.Thread(target=_write, args=(store, ingest), daemon=True).start()
-    uvicorn.run(app, host="127.0.0.1", port=PORT, log_level="warning", access_log=False, timeout_keep_alive=600)
+    async def run() -> None:
+        server = uvicorn.Server(
+            uvicorn.Config(
+                app, host="127.0.0.1", port=port, log_level="warning", access_log=False, timeout_keep_alive=600
+            )
+        )
+        taking = asyncio.create_task(_take(pipeline, ingest)) if ingest else None
+        await server.serve()
+        if taking is not None:
+            taking.cancel()
+
+    asyncio.run(run())
+    reading.close(pipeline)
+    pipeline.stop()
 
 
-def _write(store: Store, ingest: int) -> None:
-    """Flush FLUSHES times a second: events, and twenty incidents with their parts that replace their earlier rows."""
-    cursor = store.cursor()
-    events = cursor.sql("SELECT * FROM events LIMIT 200_000").pl()
-    active = cursor.sql(f"SELECT * FROM incidents WHERE status = 'Open' AND workspace = '{WORKSPACE}' LIMIT 100").pl()
-    sql = "SELECT * FROM incident_tenants WHERE incident_id IN (SELECT id FROM incidents WHERE status = 'Open')"
-    tenants = cursor.sql(sql).pl()
-    steps = cursor.sql("SELECT * FROM transitions LIMIT 60").pl()
-    number, due, slowest = 0, time.perf_counter(), 0.0
+async def _take(pipeline: LivePipeline, ingest: int) -> None:
+    """Submit batches, BATCHES a second, as the batch endpoint does."""
+    chance = random.Random(2)
+    due = time.perf_counter()
     while True:
-        size = ingest // FLUSHES
-        some = active.sample(min(20, active.height), seed=number)
-        tables = {
-            "events": events.slice((number * size) % (events.height - size), size),
-            "incidents": some.with_columns(pl.col("event_count") + number),
-            "incident_tenants": tenants.filter(pl.col("incident_id").is_in(some["id"].implode())),
-            "transitions": steps.with_columns(pl.lit(f"inc_new_{number}").alias("incident_id")),
-        }
-        began = time.perf_counter()
-        store.flush(tables, {})
-        slowest = max(slowest, time.perf_counter() - began)
-        number += 1
-        if number % 100 == 0:
-            print(f"  flush {number}: slowest {slowest * 1e3:.0f} ms", file=sys.stderr)
-            slowest = 0.0
-        due += 1 / FLUSHES
-        time.sleep(max(0.0, due - time.perf_counter()))
+        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
+        bodies = [
+            b'{"time":"%b","source":"service-%d","type":"%b","code":"200","tenant":"tenant-%d","attributes":{"n":%d}}'
+            % (now.encode(), chance.randrange(500), _TYPES[chance.randrange(10)], chance.randrange(1000), n)
+            for n in range(ingest // BATCHES)
+        ]
+        await pipeline.submit(bodies, WORKSPACE, detail=False, timeout=30)
+        due += 1 / BATCHES
+        await asyncio.sleep(max(0.0, due - time.perf_counter()))
 
 
-class _Stored:
-    """A pipeline that is only a store."""
-
-    def __init__(self, store: Store) -> None:
-        self._store = store
-
-    async def submit(self, bodies: Sequence[bytes], workspace: str, *, detail: bool, timeout: float) -> Receipt:
-        """Nothing is taken."""
-        raise NotImplementedError
-
-    def connect(self) -> duckdb.DuckDBPyConnection:
-        """A connection of its own."""
-        return self._store.cursor()
-
-    def health(self) -> Health:
-        """Well."""
-        return Health(None, None, None, 0, 0.0)
-
-    async def changed(self, after: int, timeout: float) -> int:
-        """Never."""
-        await asyncio.sleep(timeout)
-        return after
+_TYPES = [b"request_completed"] * 7 + [b"auth_failed", b"request_timeout", b"webhook_failed"]
 
 
 class _NoTenants:

@@ -1,4 +1,4 @@
-"""Files, globs, directories and stdin -> named partitions, each with its format.
+"""Files, globs, directories, logs and stdin -> named partitions, each with its format.
 
 Everything that can be known to be wrong before the first event is read is one `InputError`: nothing has been touched
 then. What is wrong inside a file becomes a dead letter (partitions.py).
@@ -18,6 +18,7 @@ from connectors.chunks import LARGEST
 from connectors.compression import Read, Unreadable, decompressed
 from connectors.formats import FORMATS, Format, bare_name, format_of
 from connectors.formats.types import DecodeOptions
+from connectors.log_input import NAME, is_log, log_size
 from connectors.partitions import HEAD, STDIN, PartitionReader, Position
 
 # What is taken from a directory; a file that is named, or matched by a glob, is taken whatever it is called.
@@ -49,7 +50,7 @@ def plan(inputs: Sequence[str], format_name: str | None = None, options: DecodeO
 
 
 def expand(inputs: Sequence[str]) -> list[str]:
-    """Paths of files, sorted, each once; `-` is stdin. Raises InputError where an input names nothing."""
+    """Paths of files and logs, sorted, each once; `-` is stdin. Raises InputError where an input names nothing."""
     found: dict[str, str] = {}
     for text in inputs:
         for path in [STDIN] if text == STDIN else _expanded(text):
@@ -60,7 +61,9 @@ def expand(inputs: Sequence[str]) -> list[str]:
 
 
 def names(paths: Sequence[str]) -> list[str]:
-    """A name for each path: relative to the folder they have in common, with forward slashes."""
+    """A name for each path: relative to the folder they have in common, with forward slashes. A log alone is `log`."""
+    if len(paths) == 1 and is_log(paths[0]):
+        return [NAME]
     files = [os.path.abspath(path) for path in paths if path != STDIN]
     common = os.path.commonpath([os.path.dirname(path) for path in files]) if files else ""
     relative = (path if path == STDIN else os.path.relpath(os.path.abspath(path), common) for path in paths)
@@ -115,8 +118,12 @@ def _expanded(text: str) -> list[str]:
 
 
 def _in_directory(directory: str) -> list[str]:
+    if is_log(directory):
+        return [directory]
     files = [path for path in Path(directory).rglob("*") if path.is_file() and _is_visible(path.relative_to(directory))]
-    return [str(path) for path in files if bare_name(path.name).endswith(ENDINGS)]
+    taken = [path for path in files if bare_name(path.name).endswith(ENDINGS)]
+    logs = {folder for folder in {path.parent for path in taken} if is_log(folder)}
+    return [str(path) for path in taken if path.parent not in logs] + [str(folder) for folder in logs]
 
 
 def _is_visible(path: Path) -> bool:
@@ -124,6 +131,8 @@ def _is_visible(path: Path) -> bool:
 
 
 def _input(name: str, path: str, format_name: str | None, year: int | None) -> Input:
+    if is_log(path):
+        return _log(name, path, format_name)
     is_file = path != STDIN and os.path.isfile(path)
     try:
         begins = head(path) if is_file or path == STDIN else b""  # looking into a named pipe would use it up
@@ -136,6 +145,15 @@ def _input(name: str, path: str, format_name: str | None, year: int | None) -> I
     if year is None and form.needs_year(begins):
         raise InputError(f"{path}: the times in this syslog file have no year; pass --year YYYY")
     return Input(name, path, form, size)
+
+
+def _log(name: str, path: str, format_name: str | None) -> Input:
+    if format_name not in (None, "jsonl"):
+        raise InputError(f"{path}: this is a log of Tocsin, which is read as jsonl, not as {format_name}")
+    try:
+        return Input(name, path, FORMATS["jsonl"], log_size(Path(path)))
+    except OSError as error:
+        raise InputError(f"{path}: {error.strerror}") from None
 
 
 def _told(path: str, begins: bytes) -> Format:

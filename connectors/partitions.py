@@ -13,6 +13,7 @@ import stat
 import sys
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from pathlib import Path
 from types import TracebackType
 from typing import IO
 
@@ -25,6 +26,7 @@ from connectors.compression import MAGIC_SIZE, Read, Unreadable, decompressed, p
 from connectors.formats import Format, parquet
 from connectors.formats.record import rejects_of
 from connectors.formats.types import REJECTS, Decoded, DecodeOptions
+from connectors.log_input import LogInput, is_log
 
 STDIN = "-"
 HEAD = 64 << 10  # bytes that are looked at to tell a format
@@ -36,13 +38,15 @@ _FIRST_ROWS, _ROWS = 2_000, 65_536
 class Position:
     """How far a partition was read: bytes of the (decompressed) content, or rows of a Parquet file.
 
-    `size` and `modified` (ns) are the file's own when it was first opened, -1 for a stream.
+    `size` and `modified` (ns) are the file's own when it was first opened, -1 for a stream. Of a log, `first` is the
+    offset of its first record.
     """
 
     at: int = 0
     done: bool = False
     size: int = -1
     modified: int = -1
+    first: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +70,10 @@ def decode(form: Format, chunk: Chunk, options: DecodeOptions) -> Decoded:
 
 
 class PartitionReader:
-    """A partition being read. `size` is that of the file on disk, None for a stream. Used by one thread at a time."""
+    """A partition being read, by one thread at a time.
+
+    `size` is that of the file on disk, None for a stream; `first` the offset of the partition's first record.
+    """
 
     def __init__(
         self,
@@ -81,10 +88,11 @@ class PartitionReader:
         self.name = name
         self.format = form
         self.options = options
-        self._file = _Input(path, position)
+        self._file = _LogInput(path, position) if is_log(path) else _Input(path, position)
         self._largest = largest
         self.position = self._file.position
         self.size = None if self._file.is_stream else self.position.size
+        self.first = self.position.first
 
     def chunks(self) -> Iterator[Chunk]:
         """What is left of the partition; `position` moves along."""
@@ -144,6 +152,7 @@ class PartitionReader:
     def _frames(self) -> Iterator[Chunk]:
         at = self.position.at
         try:
+            assert isinstance(self._file, _Input)
             self._file.check(strict=True)
             file = pq.ParquetFile(self._file.handle)
             for rows in _slices(file, parquet.needed(file.schema_arrow.names, self.options), at):
@@ -209,6 +218,18 @@ class _Input:
     def close(self) -> None:
         if self.handle is not sys.stdin.buffer:
             self.handle.close()
+
+
+class _LogInput(LogInput):
+    """The bytes of a log as it was when it was first opened."""
+
+    def __init__(self, path: str, position: Position | None) -> None:
+        before = position or Position()
+        try:
+            super().__init__(Path(path), *((before.first, before.size) if position else ()))
+        except Unreadable as error:
+            raise OSError(0, str(error)) from None
+        self.position = position or Position(size=self.size, first=self.first)
 
 
 def _is_plain(handle: IO[bytes]) -> bool:

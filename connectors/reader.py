@@ -1,6 +1,6 @@
 """Reading what a data directory holds: from the store, or from the lake while somebody else has the store open.
 
-Guarantee: read-only, and no file outside the data directory can be read through the connection.
+Guarantee: read-only, and no file outside the data directory's lake can be read through the connection.
 """
 
 from dataclasses import dataclass
@@ -9,7 +9,7 @@ from pathlib import Path
 import duckdb
 
 from connectors import lake
-from connectors.store import StoreError, StoreLockedError, check_version, connect
+from connectors.store_file import StoreError, StoreLockedError, check_version, confine, connect
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,5 +47,5 @@ def _store(path: Path, writes_files: bool) -> duckdb.DuckDBPyConnection:
         con.close()
         raise
     if not writes_files:
-        con.execute("SET enable_external_access = false")
+        confine(con, path.parent)
     return con

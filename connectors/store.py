@@ -1,8 +1,9 @@
-"""The serving store: one DuckDB file, written by one process.
+"""The serving store: one DuckDB file and the files of events that it catalogues, written by one process.
 
 Guarantee: a flush is one transaction that also records the positions it reaches, so after a crash the store holds whole
-flushes and says exactly which. Lost: nothing that was flushed. Seen twice: nothing, when the writer calls `resume` with
-the positions it starts again from.
+flushes and says exactly which. Files of events are there before the transaction that makes them count, and nobody sees
+one that does not. Lost: nothing that was flushed, as long as nobody removes files from the lake. Seen twice: nothing,
+when the writer calls `resume` with the positions it starts again from.
 
 A store is used from one thread at a time; other threads of the process read through `cursor()`. While a process has it
 open for writing no other process can open it: they read the lake (`connectors.lake`).
@@ -10,9 +11,10 @@ open for writing no other process can open it: they read the lake (`connectors.l
 
 import json
 import os
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -20,19 +22,31 @@ from typing import Self
 import duckdb
 import polars as pl
 
-from connectors.schema import BOOKKEEPING, STORE_VERSION, TABLES, Table, column_list, create_table
+from connectors import event_catalogue as catalogue
+from connectors import store_rows
+from connectors.event_catalogue import HOT
+from connectors.event_table import EventTable, Staged
+from connectors.schema import BOOKKEEPING, STORE_VERSION, TABLES, create_table
+from connectors.sql import SCRATCH, scratch
+from connectors.store_file import (
+    OutdatedStoreError,
+    StoreError,
+    StoreLockedError,
+    check_version,
+    connect,
+    first_line,
+    settle,
+)
+from connectors.store_rows import check_columns
+
+__all__ = ["HOT_ROWS", "OutdatedStoreError", "Position", "Store", "StoreError", "StoreLockedError"]
 
 MEMORY_LIMIT = "512MB"
-_ALL = {**TABLES, **BOOKKEEPING}
-_SCRATCH = "incoming"
-
-
-class StoreError(Exception):
-    """The store cannot be used; the text says why in one sentence."""
-
-
-class StoreLockedError(StoreError):
-    """Another process, or another connection of this one, holds the store."""
+# Hot rows worth rolling: a second's work, and a hundred megabytes of memory while it lasts.
+HOT_ROWS = 500_000
+# Small files of a day worth merging while others wait.
+MERGE = 8
+_NATIVE = {(HOT if name == "events" else name): table for name, table in {**TABLES, **BOOKKEEPING}.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +62,9 @@ class Store:
 
     def __init__(self, path: Path, connection: duckdb.DuckDBPyConnection) -> None:
         self.path = path
+        self.data = path.parent
         self._con = connection
+        self._events = EventTable(connection, self.data)
         self._repeating = False
 
     @classmethod
@@ -70,8 +86,9 @@ class Store:
             "settings": json.dumps(dict(settings or {}), sort_keys=True),
         }
         with cls(fresh, duckdb.connect(str(fresh))) as store, store._transaction():
-            for name, table in _ALL.items():
+            for name, table in _NATIVE.items():
                 store._con.execute(create_table(name, table))
+            catalogue.show(store._con, store.data)
             store._write("meta", _meta_frame(first))
         os.replace(fresh, path)
         return cls.open(path)
@@ -80,8 +97,8 @@ class Store:
     def open(cls, path: Path, read_only: bool = False) -> Self:
         """Open the store at `path`.
 
-        Raises StoreError where there is none, or one that this version cannot read (which is left as it is), and
-        StoreLockedError where somebody else has it open.
+        Raises StoreError where there is none, or one that this version cannot read (which is left as it is), or, for
+        writing, where files of events are missing; StoreLockedError where somebody else has it open.
         """
         # Looked at before it is opened for writing: that alone would already change the file.
         reader = connect(path, read_only=True)
@@ -97,29 +114,66 @@ class Store:
         writer.execute(f"SET memory_limit = '{MEMORY_LIMIT}'")
         # A checkpoint would rewrite whole row groups to fill up those that a flush left short; see `compact`.
         writer.execute("SET max_vacuum_tasks = 0")
-        return cls(path, writer)
+        store = cls(path, writer)
+        try:
+            store._events.open()
+        except BaseException:
+            store.close()
+            raise
+        return store
 
     def flush(
         self,
         tables: Mapping[str, pl.DataFrame],
         positions: Mapping[str, Position],
         meta: Mapping[str, str] | None = None,
-        replaces: Collection[str] = (),
     ) -> None:
-        """Write frames, positions and `meta` entries in one transaction; on any error nothing of it is written.
+        """Write frames, positions and `meta` entries in one transaction; on any error nothing of it is visible.
 
-        tables: by name, with the table's columns in any order. replaces: ids of incidents whose provisional rows go.
-        Fastest with events in multiples of 122,880 rows, a row group, two or more at a time.
+        tables: by name, with the table's columns in any order.
+        Days of which there are many events (`event_table.BULK`) become files at once: 0.5 µs of CPU an event, and no
+        limit to their number. The others become hot rows, 2 to 10 µs an event, the fewer the more; `roll` sometimes.
         """
         for name, frame in tables.items():
-            _check_columns(name, frame)
+            check_columns(name, frame)
+        rest = dict(tables)
+        with self._reported():
+            staged = self._events.stage(_events(rest.pop("events", None)))
         with self._transaction():
-            if replaces:
-                self._drop_provisional(replaces)
-            for name, frame in tables.items():
+            self._events.apply(staged)
+            for name, frame in rest.items():
                 self._write(name, frame)
             self._write("positions", _position_frame(positions))
             self._write("meta", _meta_frame(meta or {}))
+
+    @property
+    def hot_rows(self) -> int:
+        """How many events are in no file yet."""
+        return self._events.hot_rows
+
+    def roll(self, least: int = 1) -> None:
+        """Write the hot rows into files where there are at least so many; about 1 µs of CPU an event.
+
+        To be called by the writer between flushes: with HOT_ROWS after each one, so that they stay few, and without
+        before a publication. Who reads meanwhile sees every event once.
+        """
+        if self.hot_rows >= max(least, 1):
+            self._change(self._events.stage_hot)
+
+    def merge(self, least: int = MERGE) -> None:
+        """Put small neighbouring files of a day together, where there are at least so many; about 1 µs an event.
+
+        The files they replace stay until `sweep` or the next opening: somebody may be reading them.
+        """
+        for paths in self._events.mergeable(least):
+            self._change(partial(self._events.stage_merged, paths))
+
+    def sweep(self, keep: Collection[str] = ()) -> None:
+        """Remove files of events that do not count, but for those to be kept (paths relative to the data directory).
+
+        Whoever began to read before they were replaced meets an error.
+        """
+        self._events.sweep(set(keep))
 
     def resume(self, positions: Mapping[str, int]) -> None:
         """Prepare for records coming again from `positions` (partition -> next offset; a partition not named: 0).
@@ -127,18 +181,29 @@ class Store:
         Rows of the log beyond them are dropped. From here on what is appended without a position replaces its equal.
         """
         frame = _position_frame({name: Position(offset) for name, offset in positions.items()})
-        with self._transaction(), self._scratch(frame):
-            for name, table in TABLES.items():
-                if table.by_position:
-                    self._con.execute(
-                        f'DELETE FROM "{name}" WHERE "offset" >= coalesce((SELECT i.next_offset FROM {_SCRATCH} i '
-                        f'WHERE i.partition = "{name}".partition), 0)'
-                    )
-            self._con.execute(
-                f"UPDATE positions SET next_offset = least(next_offset, coalesce((SELECT i.next_offset "
-                f"FROM {_SCRATCH} i WHERE i.partition = positions.partition), 0))"
-            )
+        with self._reported():
+            staged = self._events.stage_before(positions)
+        with self._transaction():
+            self._events.apply(staged)
+            with scratch(self._con, frame):
+                for name, table in _NATIVE.items():
+                    if table.by_position:
+                        self._con.execute(
+                            f'DELETE FROM "{name}" WHERE "offset" >= coalesce((SELECT i.next_offset FROM {SCRATCH} i '
+                            f'WHERE i.partition = "{name}".partition), 0)'
+                        )
+                self._con.execute(
+                    f"UPDATE positions SET next_offset = least(next_offset, coalesce((SELECT i.next_offset "
+                    f"FROM {SCRATCH} i WHERE i.partition = positions.partition), 0))"
+                )
         self._repeating = True
+
+    def lay_out(self, statements: Sequence[str], meta: Mapping[str, str]) -> None:
+        """Change the tables of an empty store, for one that serves another purpose; `meta` says so."""
+        with self._transaction():
+            for statement in statements:
+                self._con.execute(statement)
+            self._write("meta", _meta_frame(meta))
 
     def positions(self) -> dict[str, Position]:
         """Return how far each partition is."""
@@ -163,11 +228,14 @@ class Store:
     def cursor(self) -> duckdb.DuckDBPyConnection:
         """Return a connection of its own for another thread; it sees whole flushes only."""
         cursor = self._con.cursor()
-        cursor.execute("SET TimeZone = 'UTC'")
+        settle(cursor, self.data)
         return cursor
 
     def compact(self) -> None:
-        """Merge short row groups and give back the space of replaced rows; about 0.4 M events/s are rewritten."""
+        """Make what is small large: write hot rows out, merge all small files of a day and all short row groups, and
+        give back the space of replaced rows. For a time when nobody waits."""
+        self.roll()
+        self.merge(least=2)
         self._con.execute("SET max_vacuum_tasks = 100")
         self._con.execute("CHECKPOINT")
         self._con.execute("SET max_vacuum_tasks = 0")
@@ -183,39 +251,22 @@ class Store:
         self.close()
 
     def _write(self, name: str, frame: pl.DataFrame) -> None:
-        if frame.is_empty():
-            return
-        table = _ALL[name]
-        if table.key:
-            frame = frame.unique(list(table.key), keep="last", maintain_order=True)
-        columns = column_list(table)
-        with self._scratch(frame):
-            if table.upsert or (table.key and self._repeating):
-                self._delete_matching(name, table)
-            self._con.execute(f'INSERT INTO "{name}" ({columns}) SELECT {columns} FROM {_SCRATCH}')
+        store_rows.write(self._con, name, frame, repeating=self._repeating)
 
-    def _delete_matching(self, name: str, table: Table) -> None:
-        same = " AND ".join(f'"{name}"."{column}" = i."{column}"' for column in table.key)
-        self._con.execute(f'DELETE FROM "{name}" USING {_SCRATCH} i WHERE {same}')
-
-    def _drop_provisional(self, incidents: Collection[str]) -> None:
-        with self._scratch(pl.DataFrame({"id": list(incidents)}, schema={"id": pl.String()})):
-            listed = f"SELECT id FROM {_SCRATCH}"
-            for name in ("transitions", "alerts"):
-                self._con.execute(f"DELETE FROM {name} WHERE NOT settled AND incident_id IN ({listed})")
-            # An incident with a settled step is there for good: its row stays until a newer one replaces it.
-            gone = f"IN ({listed}) AND {{0}} NOT IN (SELECT incident_id FROM transitions)"
-            self._con.execute(f"DELETE FROM incident_tenants WHERE incident_id {gone.format('incident_id')}")
-            self._con.execute(f"DELETE FROM incidents WHERE NOT settled AND id {gone.format('id')}")
+    def _change(self, stage: Callable[[], Staged]) -> None:
+        """Write files, then let them count."""
+        with self._reported():
+            staged = stage()
+        with self._transaction():
+            self._events.apply(staged)
 
     @contextmanager
-    def _scratch(self, frame: pl.DataFrame) -> Iterator[None]:
-        """Let statements read `frame` under one name, without a copy."""
-        self._con.register(_SCRATCH, frame)
+    def _reported(self) -> Iterator[None]:
+        """Let what goes wrong in writing be a StoreError, or an OSError."""
         try:
             yield
-        finally:
-            self._con.unregister(_SCRATCH)
+        except (duckdb.Error, pl.exceptions.PolarsError) as wrong:
+            raise StoreError(f"cannot write to {self.data}: {first_line(wrong)}") from wrong
 
     @contextmanager
     def _transaction(self) -> Iterator[None]:
@@ -226,7 +277,7 @@ class Store:
         except BaseException as wrong:  # also Ctrl-C: half a flush must never become one
             self._rollback()
             if isinstance(wrong, duckdb.Error):
-                raise StoreError(f"cannot write to {self.path}: {_first_line(wrong)}") from wrong
+                raise StoreError(f"cannot write to {self.path}: {first_line(wrong)}") from wrong
             raise
 
     def _rollback(self) -> None:
@@ -234,43 +285,12 @@ class Store:
             self._con.execute("ROLLBACK")
 
 
-def connect(path: Path, read_only: bool) -> duckdb.DuckDBPyConnection:
-    """Open the DuckDB file at `path`, in UTC. Raises StoreError, StoreLockedError."""
-    if not path.is_file():
-        raise StoreError(f"there is no store at {path}")
-    try:
-        connection = duckdb.connect(str(path), read_only=read_only)
-    except duckdb.Error as wrong:
-        text = str(wrong)
-        if "lock" in text or "different configuration" in text:
-            raise StoreLockedError(f"{path} is in use by another process") from wrong
-        raise StoreError(f"cannot open {path}: {_first_line(wrong)}") from wrong
-    connection.execute("SET TimeZone = 'UTC'")
-    return connection
-
-
-def check_version(path: Path, connection: duckdb.DuckDBPyConnection) -> None:
-    """Raise StoreError where the file is no store, or one that a newer version wrote."""
-    try:
-        rows = connection.execute("SELECT value FROM meta WHERE key = 'store_version'").fetchall()
-    except duckdb.CatalogException:
-        rows = []
-    if not rows:
-        raise StoreError(f"{path} is a DuckDB file, but no Tocsin store")
-    if int(rows[0][0]) > STORE_VERSION:
-        raise StoreError(
-            f"{path} was written by a newer version of Tocsin (store version {rows[0][0]}, this one reads up to "
-            f"{STORE_VERSION}); use that version, or replay into another directory"
-        )
-
-
-def _check_columns(name: str, frame: pl.DataFrame) -> None:
-    if name not in TABLES:
-        raise StoreError(f"the store has no table {name}")
-    missing = [column for column in TABLES[name].columns if column not in frame.columns]
-    unknown = [column for column in frame.columns if column not in TABLES[name].columns]
-    if missing or unknown:
-        raise StoreError(f"rows for {name} lack {missing} and have {unknown} too many")
+def _events(frame: pl.DataFrame | None) -> pl.DataFrame:
+    if frame is None:
+        return pl.DataFrame(schema=dict(TABLES["events"].columns))
+    if frame["at"].null_count():
+        raise StoreError("an event has no effective time `at`")
+    return frame
 
 
 def _position_frame(positions: Mapping[str, Position]) -> pl.DataFrame:
@@ -282,7 +302,3 @@ def _position_frame(positions: Mapping[str, Position]) -> pl.DataFrame:
 
 def _meta_frame(entries: Mapping[str, str]) -> pl.DataFrame:
     return pl.DataFrame(list(entries.items()), schema=dict(BOOKKEEPING["meta"].columns), orient="row")
-
-
-def _first_line(wrong: Exception) -> str:
-    return str(wrong).splitlines()[0]

@@ -21,16 +21,18 @@ SETTLE = 100_000
 
 @dataclass(frozen=True, slots=True)
 class ShardInput:
-    """A partition's news for one shard; every batch tells every shard its watermark."""
+    """A partition's news for one shard, see `operators.intake.Batch`; every batch tells every shard its watermark."""
 
     partition: str
     watermark: int
     last_at: int
     ended: bool
     matches: KeyedMatches | None
+    now: int = NEVER
+    next_offset: int = 0
 
 
-def by_shard(matches: Matches, shards: int) -> dict[int, KeyedMatches]:
+def by_shard(matches: Matches | KeyedMatches, shards: int) -> dict[int, KeyedMatches]:
     """Split matches by the hash of their key; the number of a key's shard depends on nothing else."""
     if not len(matches):
         return {}
@@ -38,7 +40,7 @@ def by_shard(matches: Matches, shards: int) -> dict[int, KeyedMatches]:
     if shards == 1:
         return {0: keyed}
     homes = [crc32("\0".join(name).encode("utf-8", "surrogatepass")) % shards for name in keyed.names]
-    home = np.array(homes, np.int64)[keyed.frame["key"].to_numpy()]
+    home = np.array(homes, np.int64)[keyed.rows["slot"]]
     split = {n: np.flatnonzero(home == n) for n in range(shards)}
     return {n: keyed.take(rows) for n, rows in split.items() if len(rows)}
 
@@ -64,8 +66,7 @@ class Detect(StatefulBatchLogic[ShardInput, Output, bytes]):
             watermark = value.watermark if self._until is None else min(value.watermark, self._until)
             # A partition that has ended holds nobody back.
             self._shard.add(value.partition, FOREVER if value.ended else watermark, value.matches)
-            # A watermark may be beyond the last `at` (accepted long after it happened): timers up to it have fired.
-            self._end = max(self._end, value.last_at, value.watermark)
+            self._end = max(self._end, value.last_at)
             if value.ended:
                 self._left.discard(value.partition)
         if not self._left and not self._done:

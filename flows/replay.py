@@ -8,7 +8,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -20,7 +20,7 @@ from bytewax._bytewax import cluster_main, init_db_dir, run_main
 from bytewax.recovery import RecoveryConfig
 
 from connectors import lake
-from connectors.store import Store, StoreError
+from connectors.store import OutdatedStoreError, Store, StoreError
 from flows import cluster
 from flows.board import Board
 from flows.dataflow import build, rules_of
@@ -91,7 +91,8 @@ def prepare(plan: Plan, data: Path, *, overwrite: bool = False) -> None:
             "--data names another directory"
         )
     if store.exists():
-        Store.open(store, read_only=True).close()  # not from under a replay that is going on, nor a newer version's
+        with suppress(OutdatedStoreError):  # that may go, but not one that is being written, nor a newer version's
+            Store.open(store, read_only=True).close()
     for old in (store, data / "store.duckdb.wal", data / "analyst.duckdb", data / "lake", data / "recovery"):
         if old.is_dir():
             shutil.rmtree(old)
@@ -165,7 +166,7 @@ def execute(plan: Plan, data: Path, board: Board, stop: Flag, *, resumed: bool, 
 def _conclude(data: Path, finished: bool) -> dict[str, int]:
     """Publish the lake, note the end, and count."""
     with Store.open(data / "store.duckdb") as store:
-        lake.publish(store, data)
+        lake.publish(store, data, last=True)
         if finished:  # last: with this note there is nothing left that could be resumed
             store.flush({}, {}, {FINISHED: "true"})
         counts = {key[6:]: int(value) for key, value in sorted(store.meta().items()) if key.startswith("count.")}

@@ -1,13 +1,15 @@
 """The store as a Bytewax sink: whole batches gather into flushes, and a second thread writes them.
 
-Guarantee: exactly once. A flush is one transaction; a snapshot is taken only when everything before it is in the store;
-after a crash the store first drops what lies beyond the snapshot, and what comes again replaces its equal.
+Guarantee: exactly once. A flush is one transaction, with the files of its events written before it; a snapshot is taken
+only when everything before it is in the store; after a crash the store first drops what lies beyond the snapshot, and
+what comes again replaces its equal.
 """
 
 from __future__ import annotations
 
 import pickle
 import time
+from collections.abc import Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,13 +19,14 @@ import polars as pl
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
 from connectors import lake
-from connectors.store import Position, Store
+from connectors.event_table import BULK
+from connectors.store import HOT_ROWS, Position, Store
 from operators.clock import NEVER
 from operators.output import Output
+from operators.settings import Settings
 
-# Events in one transaction, in multiples of a row group of DuckDB: these go straight into the file, compressed once.
-ROW_GROUP = 122_880
-FLUSH_EVENTS = 2 * ROW_GROUP
+# Events in one transaction: two row groups of the file that they become. Larger ones gain nothing, and need memory.
+FLUSH_EVENTS = 245_760
 # Rows of incidents and their parts that may wait for the events.
 FLUSH_ROWS = 200_000
 
@@ -39,10 +42,16 @@ class Counts:
     duplicates: int = 0
     dead_letters: int = 0
 
+    def add(self, more: Counts) -> None:
+        """Count these, too."""
+        for name, value in asdict(more).items():
+            setattr(self, name, getattr(self, name) + value)
+
 
 @dataclass(frozen=True, slots=True)
 class Stored:
-    """A classified batch on its way to the store. `events` is None where events are not stored."""
+    """A classified batch on its way to the store. `events` is None where events are not stored; `settings` are those of
+    the workspaces after it."""
 
     partition: str
     next_offset: int
@@ -52,6 +61,7 @@ class Stored:
     dead_letters: pl.DataFrame
     rules: pl.DataFrame
     counts: Counts
+    settings: Mapping[str, Settings]
 
 
 @dataclass
@@ -98,8 +108,9 @@ class StorePartition(StatefulSinkPartition[Stored | Output, bytes]):
                     self._pending.add(name, frame)
             else:
                 self._take(item)
-        if self._pending.events >= FLUSH_EVENTS or self._pending.rows >= FLUSH_ROWS:
-            self._flush(whole_groups=True)
+        many = self._pending.events >= FLUSH_EVENTS
+        if many or self._pending.rows >= FLUSH_ROWS:
+            self._flush(few_wait=not many)
 
     def snapshot(self) -> bytes:
         """Everything so far is in the store: this is where a resumed run begins."""
@@ -128,27 +139,32 @@ class StorePartition(StatefulSinkPartition[Stored | Output, bytes]):
         if watermark is None and before is not None:
             watermark = before.watermark
         self._positions[item.partition] = Position(item.next_offset, watermark)
-        for name, value in asdict(item.counts).items():
-            setattr(self._counts, name, getattr(self._counts, name) + value)
+        self._counts.add(item.counts)
 
-    def _flush(self, *, whole_groups: bool = False) -> None:
+    def _flush(self, *, few_wait: bool = False) -> None:
         """Hand over what is pending; at most one flush is being written meanwhile.
 
-        whole_groups: events that do not fill a row group wait for the next flush, and the positions say so.
+        few_wait: events that are not worth a file wait for the next flush, and the positions say so.
         """
         self._wait()
-        tables = {name: pl.concat(frames) for name, frames in self._pending.tables.items()}
+        pending, self._pending = self._pending, _Pending()
         positions = dict(self._positions)
-        self._pending = _Pending()
-        events = tables.get("events")
-        if whole_groups and events is not None:
-            cut = events.height - events.height % ROW_GROUP
-            tables["events"], rest = events[:cut], events[cut:]
-            self._pending.add("events", rest)
-            for partition, offset in rest.group_by("partition").agg(pl.col("offset").min()).iter_rows():
-                positions[partition] = Position(offset, positions[partition].watermark)
+        if few_wait and pending.events < BULK:
+            for rest in pending.tables.pop("events", []):
+                self._pending.add("events", rest)
+                partition, offset = rest["partition"][0], rest["offset"][0]
+                held = positions[partition]
+                positions[partition] = Position(min(offset, held.next_offset), held.watermark)
+        tables = {name: pl.concat(frames) for name, frames in pending.tables.items()}
         meta = {f"count.{name}": str(value) for name, value in asdict(self._counts).items()}
-        self._writing = self._writer.submit(self._store.flush, tables, positions, meta)
+        self._writing = self._writer.submit(self._write, tables, positions, meta)
+
+    def _write(
+        self, tables: Mapping[str, pl.DataFrame], positions: Mapping[str, Position], meta: Mapping[str, str]
+    ) -> None:
+        """Runs in the writer's thread."""
+        self._store.flush(tables, positions, meta)
+        self._store.roll(HOT_ROWS)
 
     def _wait(self) -> None:
         writing, self._writing = self._writing, None

@@ -64,6 +64,8 @@ class FilePartition(StatefulSourcePartition[Batch, bytes]):
         self._format = FORMATS[item.format]
         entry = files.Input(item.name, item.path, self._format, item.size)
         self._reader = None if self._ended else files.open_partition(entry, options, self._position, largest)
+        if state is None and self._reader is not None:
+            self._intake.next_offset = self._reader.first
         self._chunks: Iterator[Chunk] = self._reader.chunks() if self._reader is not None else iter(())
         self._queue: deque[_Ahead] = deque()
         self._ahead = ahead

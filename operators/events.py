@@ -17,7 +17,8 @@ DEFAULT_WORKSPACE = "default"
 SEVERITIES = ("info", "low", "medium", "high", "critical")
 
 # What a record of the log is. A null `record` column means an ordinary event.
-EVENT, RESOLVE, CONFIGURE = "event", "resolve", "configure"
+# A tick says that nothing else happened up to its instant, so that timers run out in replay as they did live.
+EVENT, RESOLVE, CONFIGURE, TICK = "event", "resolve", "configure", "tick"
 
 SECOND = 1_000_000
 MINUTE = 60 * SECOND
@@ -41,7 +42,7 @@ DECODED: dict[str, pl.DataType] = {
     "value": pl.Float64(),
     "place": pl.String(),
     "attributes": pl.String(),  # JSON text or null
-    "record": pl.String(),  # null (an event), "resolve" or "configure"
+    "record": pl.String(),  # null (an event), "resolve", "configure" or "tick"
 }
 
 # The table `events`, in this order.

@@ -10,7 +10,8 @@ import polars as pl
 
 from operators.clock import DEFAULT_LATENESS, NEVER, PartitionClock
 from operators.dedup import Deduplicator
-from operators.events import CONFIGURE, DEAD_LETTERS, TIMESTAMP
+from operators.events import CONFIGURE, DEAD_LETTERS, TICK, TIMESTAMP
+from operators.frames import empty
 from operators.settings import NO_SETTINGS, Settings
 
 REJECTS: dict[str, pl.DataType] = {"offset": pl.Int64(), "raw": pl.String(), "error": pl.String()}
@@ -22,8 +23,9 @@ class Batch:
 
     watermark: µs, of the partition after the batch. frame: DECODED columns with `ingested_at`, `at` and `late`; events
     and commands in offset order. settings: the workspaces that have some. dead_letters: DEAD_LETTERS.
-    next_offset: the position after the batch. duplicates: records dropped. last_at: the latest `at` so far, µs.
-    configured: `configure` records followed.
+    next_offset: the position after the batch. duplicates: records dropped. now: the latest ingest time so far, µs.
+    last_at: the latest instant of all so far, µs: of what happened, and of when it was accepted.
+    aside: records that are neither events nor commands to a key: `configure` and ticks.
     ended: nothing will follow.
     """
 
@@ -34,7 +36,8 @@ class Batch:
     dead_letters: pl.DataFrame
     next_offset: int
     duplicates: int = 0
-    configured: int = 0
+    aside: int = 0
+    now: int = NEVER
     last_at: int = NEVER
     ended: bool = False
 
@@ -50,25 +53,26 @@ class Intake:
     clock: PartitionClock = field(init=False)
     dedup: Deduplicator = field(default_factory=Deduplicator)
     settings: dict[str, Settings] = field(default_factory=dict)
-    _waiting: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=REJECTS))
+    _waiting: pl.DataFrame = field(default_factory=lambda: empty(REJECTS))
 
     def __post_init__(self) -> None:
         self.clock = PartitionClock(self.lateness)
 
     def take(self, frame: pl.DataFrame, rejects: pl.DataFrame, records: int, wall: int | None = None) -> list[Batch]:
         """Take the next records. frame: DECODED; rejects: REJECTS; offsets count from 0 in both; wall: now in µs."""
-        shift = pl.col("offset") + self.next_offset
-        frame, rejects = frame.with_columns(shift), rejects.with_columns(shift)
+        frame, rejects = _shifted(frame, self.next_offset), _shifted(rejects, self.next_offset)
         self.next_offset += records
         before = self.clock.high
         stamped = self.clock.stamp(frame, wall)
-        refused = _with_raw(stamped.rejects, frame)
-        rejects = pl.concat([self._waiting, rejects, refused])
+        found = [part for part in (self._waiting, rejects, _with_raw(stamped.rejects, frame)) if part.height]
+        rejects = pl.concat(found) if found else empty(REJECTS)
         # Rejects behind a record that is held back wait with it: what the clock says there is not known yet.
         holding = self.clock.holding
-        later = pl.lit(False) if holding is None else pl.col("offset") > holding
-        self._waiting = rejects.filter(later)
-        return self._batches(stamped.frame, rejects.filter(~later), before, ended=False)
+        self._waiting = empty(REJECTS)
+        if holding is not None and rejects.height:
+            later = pl.col("offset") > holding
+            self._waiting, rejects = rejects.filter(later), rejects.filter(~later)
+        return self._batches(stamped.frame, rejects, before, ended=False)
 
     def finish(self) -> list[Batch]:
         """The end of the input: what was held back, and the last word."""
@@ -80,22 +84,28 @@ class Intake:
     def _batches(self, frame: pl.DataFrame, rejects: pl.DataFrame, before: int, *, ended: bool) -> list[Batch]:
         times = frame.select("offset", "ingested_at") if rejects.height and frame.height else None
         dropped = self.dedup.dropped
+        aside = 0
         if frame.height:
-            self.last_at = max(self.last_at, int(frame["at"].to_physical().max()))  # type: ignore[arg-type]
+            latest = int(frame["at"].cast(pl.Int64).max())  # type: ignore[arg-type]
+            self.last_at = max(self.last_at, latest, self.clock.high)
             frame = self.dedup.filter(frame)
+            if frame["record"].null_count() < frame.height:
+                before_ticks = frame.height
+                frame = frame.filter(pl.col("record").ne_missing(TICK))
+                aside = before_ticks - frame.height
         letters = [_dead_letters(self.partition, rejects, times, before)] if rejects.height else []
-        parts: list[tuple[pl.DataFrame, Mapping[str, Settings]]] = []
-        configured = 0
+        parts: list[tuple[pl.DataFrame, Mapping[str, Settings], int]] = []
         for part, change in _cut(frame):
-            parts.append((part, dict(self.settings)))
+            after = self.next_offset if change is None else int(change["offset"][0]) + 1
+            parts.append((part, dict(self.settings), after))
             if change is None:
                 continue
             bad = self._configure(change)
             if bad is None:
-                configured += 1
+                aside += 1
             else:
                 letters.append(_dead_letters(self.partition, bad, frame.select("offset", "ingested_at"), before))
-        dead = pl.concat(letters) if letters else pl.DataFrame(schema=DEAD_LETTERS)
+        dead = pl.concat(letters) if letters else empty(DEAD_LETTERS)
         final = len(parts) - 1
         return [
             Batch(
@@ -105,13 +115,14 @@ class Intake:
                 frame=part,
                 settings=settings,
                 dead_letters=dead if n == final else dead.clear(),
-                next_offset=self.next_offset,
+                next_offset=after,
                 duplicates=self.dedup.dropped - dropped if n == final else 0,
-                configured=configured if n == final else 0,
+                aside=aside if n == final else 0,
+                now=self.clock.high,
                 last_at=self.last_at,
                 ended=ended and n == final,
             )
-            for n, (part, settings) in enumerate(parts)
+            for n, (part, settings, after) in enumerate(parts)
         ]
 
     def _configure(self, change: pl.DataFrame) -> pl.DataFrame | None:
@@ -123,6 +134,14 @@ class Intake:
             return change.select("offset", raw=pl.lit(body, pl.String), error=pl.lit(str(error)))
         self.settings[workspace] = self.settings.get(workspace, NO_SETTINGS).merge(newer)
         return None
+
+
+def _shifted(frame: pl.DataFrame, by: int) -> pl.DataFrame:
+    """The frame with its offsets counted on from another one."""
+    if not by or not frame.height:
+        return frame
+    moved = pl.Series("offset", frame["offset"].to_numpy() + by)
+    return frame.clone().replace_column(frame.get_column_index("offset"), moved)
 
 
 def _cut(frame: pl.DataFrame) -> list[tuple[pl.DataFrame, pl.DataFrame | None]]:
@@ -141,7 +160,7 @@ def _cut(frame: pl.DataFrame) -> list[tuple[pl.DataFrame, pl.DataFrame | None]]:
 def _with_raw(refused: pl.DataFrame, frame: pl.DataFrame) -> pl.DataFrame:
     """Rejects of the clock with the record as it was read."""
     if not refused.height:
-        return pl.DataFrame(schema=REJECTS)
+        return empty(REJECTS)
     said = ["time", "workspace", "source", "type", "code", "tenant", "attributes"]
     raw = pl.struct(said).struct.json_encode().alias("raw")
     return refused.join(frame.select("offset", raw), on="offset", how="left").select(REJECTS.keys())

@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from duckdb import DuckDBPyConnection
+from duckdb import DuckDBPyConnection, IOException
 
 from connectors.schema import TABLES
 from connectors.sql import literal
@@ -20,7 +20,7 @@ FORMATS = {
 def export_table(con: DuckDBPyConnection, table: str, target: Path) -> Path:
     """Write `table` to `target`, a file whose name says the format or a directory (as Parquet); return the file.
 
-    con: may write files. Raises QueryError on an unknown table or format.
+    con: may write files. Raises QueryError on an unknown table or format, and where a file cannot be read or written.
     """
     if table not in TABLES:
         raise QueryError(f"there is no table {table}; tables are {', '.join(TABLES)}")
@@ -32,6 +32,8 @@ def export_table(con: DuckDBPyConnection, table: str, target: Path) -> Path:
     try:
         con.execute(f"COPY ({_select(table, file.suffix)}) TO {literal(str(aside))} ({FORMATS[file.suffix]})")
         os.replace(aside, file)
+    except IOException as wrong:
+        raise QueryError(f"cannot export {table}: {str(wrong).partition(chr(10))[0]}") from wrong
     finally:
         aside.unlink(missing_ok=True)
     return file

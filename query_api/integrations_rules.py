@@ -1,30 +1,23 @@
 """The patterns as they hold in one workspace: the rules the service runs with, and the workspace's own settings."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import lru_cache
 from typing import Any
 
 from duckdb import DuckDBPyConnection
 
-from connectors import rulefiles
 from operators.events import SECOND
 from operators.policy import effective
-from operators.rules import EventCount, Rule, in_order
+from operators.rules import EventCount, Rule
 from operators.settings import NO_SETTINGS, Settings
 from query_api.services import Services
-
-_ordered: tuple[Sequence[Rule], Mapping[str, Rule]] | None = None
 
 _SETTINGS = "SELECT body FROM settings WHERE workspace = $workspace"
 
 
 def rules_of(services: Services) -> Mapping[str, Rule]:
-    """Return the rules by id, as they are tried: `rules` of the service's settings, else the built-in ones."""
-    global _ordered
-    rules = getattr(services.settings, "rules", None) or _builtin()
-    if _ordered is None or _ordered[0] is not rules:  # by identity: hashing all rules would take longer than a query
-        _ordered = (rules, {rule.id: rule for rule in in_order(rules)})
-    return _ordered[1]
+    """Return the rules by id, in the order they are tried."""
+    return {rule.id: rule for rule in services.rules}
 
 
 def pattern_name(rules: Mapping[str, Rule], rule_id: str) -> str:
@@ -64,11 +57,6 @@ def pattern(rule: Rule, settings: Settings) -> dict[str, Any]:
 
 def _seconds(micros: int) -> int | float:
     return micros / SECOND if micros % SECOND else micros // SECOND
-
-
-@lru_cache(maxsize=1)
-def _builtin() -> tuple[Rule, ...]:
-    return rulefiles.builtin()
 
 
 @lru_cache(maxsize=4_096)

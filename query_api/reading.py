@@ -1,7 +1,6 @@
-"""How an HTTP surface puts a question to the store: in a thread, on a pooled connection, with a deadline and a row cap.
+"""How an HTTP surface puts a question to the store: in a thread, with a deadline and a row cap.
 
-The event loop never waits for DuckDB. A connection sees the latest commit with every statement, as long as no
-transaction is left open on it; so connections are used again, and one that was interrupted is not.
+The event loop never waits for DuckDB. All statements of a question see the store as it was when the question began.
 """
 
 from __future__ import annotations
@@ -32,7 +31,7 @@ _AGAIN = 0.05  # seconds between interrupts: one that hits the gap between two s
 async def read(pipeline: Pipeline, question: Question[T], *, seconds: float) -> T:
     """Return `question(connection)`, asked in a thread. Raises ApiError Timeout after `seconds`, waiting included.
 
-    The question must leave no transaction open. When the caller goes away it is interrupted, too.
+    When the caller goes away it is interrupted, too.
     """
     readers = _readers(pipeline)
     asked = _Asked(question)
@@ -82,12 +81,11 @@ class _Asked(Generic[T]):
 
 
 class _Readers:
-    """The threads and connections for one pipeline. There are never more connections than threads."""
+    """The threads for one pipeline."""
 
     def __init__(self, pipeline: Pipeline) -> None:
-        self._connect = pipeline.connect
+        self._reading = pipeline.reading
         self._threads = ThreadPoolExecutor(THREADS, thread_name_prefix="read")
-        self._idle: list[duckdb.DuckDBPyConnection] = []
         self._running: set[_Asked[Any]] = set()
 
     def submit(self, asked: _Asked[T]) -> Future[T]:
@@ -100,29 +98,22 @@ class _Readers:
                 asked.interrupt()
             time.sleep(_AGAIN)
         self._threads.shutdown(wait=True)
-        while self._idle:
-            self._idle.pop().close()
 
     def _ask(self, asked: _Asked[T]) -> T:
         if asked.given_up:
             raise ApiError(ErrorCode.TIMEOUT, "Nobody waits for the answer.")
-        connection = self._idle.pop() if self._idle else self._connect()
-        whole = False
         self._running.add(asked)
         try:
-            with asked.lock:
-                asked.connection = connection
-            answer = asked.question(connection)
-            whole = True
-            return answer
+            with self._reading() as connection:
+                with asked.lock:
+                    asked.connection = connection
+                try:
+                    return asked.question(connection)
+                finally:
+                    with asked.lock:
+                        asked.connection = None
         finally:
             self._running.discard(asked)
-            with asked.lock:
-                asked.connection = None
-            if whole and not asked.given_up:
-                self._idle.append(connection)
-            else:
-                connection.close()
 
 
 _ALL: WeakKeyDictionary[Pipeline, _Readers] = WeakKeyDictionary()

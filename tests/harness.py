@@ -13,6 +13,7 @@ from zlib import crc32
 import polars as pl
 
 from operators.events import DECODED, SEVERITIES
+from operators.live import LiveShard, Publication
 from operators.matches import MATCHES, Matches
 from operators.output import Output
 from operators.policy import Policy
@@ -141,34 +142,54 @@ Table = dict[tuple[Any, ...], Row]
 
 
 class Store:
-    """The store's tables in memory: settled rows are appended or replace a key's, provisional ones come and go."""
+    """The store's tables in memory. What replay writes is final; what a live shard publishes comes and goes."""
 
     def __init__(self) -> None:
-        self.settled: dict[str, Table] = {name: {} for name in TABLES}
-        self.provisional: dict[str, Table] = {name: {} for name in TABLES}
+        self.tables: dict[str, Table] = {name: {} for name in TABLES}
 
-    def write(self, output: Output, settled: bool = True) -> None:
+    def write(self, output: Output) -> None:
+        """Final rows: a step or an alert is told once."""
         for name in TABLES:
-            passing, lasting = self.provisional[name], self.settled[name]
-            for key, row in list(passing.items()):
-                if (row["incident_id"] if "incident_id" in row else row["id"]) in output.replaces:
-                    del passing[key]
             for row in rows(getattr(output, name)):
-                assert row.pop("settled", settled) is settled, f"{name}: settled"
+                assert row.pop("settled", True) is True, f"{name}: settled"
                 key = tuple(row[column] for column in KEYS[name])
-                assert name in UPSERTED or key not in lasting, f"{name}: appended twice: {row}"
-                assert settled or key not in passing, f"{name}: not replaced: {row}"
-                if settled:
-                    passing.pop(key, None)
-                (lasting if settled else passing)[key] = row
+                assert name in UPSERTED or key not in self.tables[name], f"{name}: appended twice: {row}"
+                self.tables[name][key] = row
+
+    def publish(self, publication: Publication) -> None:
+        """What a reader sees change; nothing that was said to be final may change or go."""
+        gone = publication.gone
+        steps = dict(gone.steps)
+        for name in TABLES:
+            table = self.tables[name]
+            for key, row in list(table.items()):
+                incident = row.get("incident_id", row.get("id"))
+                void = (
+                    incident in gone.incidents
+                    or (name == "transitions" and row["n"] >= steps.get(incident, 1 << 40))
+                    or (name == "alerts" and row["id"] in gone.alerts)
+                    or (name == "incident_tenants" and incident in gone.tenants)
+                )
+                if void:
+                    assert not (name in ("transitions", "alerts") and row["settled"]), f"{name}: final, but taken back"
+                    del table[key]
+            for row in rows(getattr(publication.output, name)):
+                key = tuple(row[column] for column in KEYS[name])
+                before = table.get(key)
+                if name in ("transitions", "alerts") and before is not None and before["settled"]:
+                    assert before == row, f"{name}: final, but changed"
+                table[key] = row
 
     def contents(self) -> dict[str, list[Row]]:
-        """What is settled."""
-        return {name: ordered(name, table.values()) for name, table in self.settled.items()}
+        """What a reader sees, without the column `settled`."""
+        return {
+            name: ordered(name, ({k: v for k, v in row.items() if k != "settled"} for row in table.values()))
+            for name, table in self.tables.items()
+        }
 
-    def view(self) -> dict[str, list[Row]]:
-        """What a reader sees: provisional rows in place of settled ones."""
-        return {name: ordered(name, (self.settled[name] | self.provisional[name]).values()) for name in TABLES}
+    def open_questions(self) -> int:
+        """Rows that are not settled."""
+        return sum(not row.get("settled", True) for table in self.tables.values() for row in table.values())
 
 
 def ordered(name: str, table: Iterable[Row]) -> list[Row]:
@@ -199,8 +220,10 @@ class Plant:
     """n shards behind one door: matches go to the shard of their key, watermarks to all of them."""
 
     def __init__(self, partitions: Iterable[str], shards: int = 1) -> None:
-        self.shards = [Shard(partitions) for _ in range(shards)]
+        self.shards: list[Shard] = [self.shard(partitions) for _ in range(shards)]
         self.store = Store()
+
+    shard: type[Shard] = Shard
 
     def add(self, partition: str, watermark: int, items: Sequence[Match]) -> None:
         for number, shard in enumerate(self.shards):
@@ -211,18 +234,25 @@ class Plant:
         for shard in self.shards:
             self.store.write(shard.settle())
 
-    def ask(self, until: int) -> dict[str, list[Row]]:
-        """What a reader sees once provisional output up to `until` has been published."""
-        for shard in self.shards:
-            self.store.write(shard.provisional(until), settled=False)
-        return self.store.view()
-
     def restart(self) -> None:
         self.shards = [restart(shard) for shard in self.shards]
 
     def finish(self, until: int) -> dict[str, list[Row]]:
         for shard in self.shards:
             self.store.write(shard.finish(until))
+        return self.store.contents()
+
+
+class LivePlant(Plant):
+    """The same with live shards: what a reader sees is up to date after each `ask`."""
+
+    shard = LiveShard
+
+    def ask(self, until: int, *, settle: bool = False) -> dict[str, list[Row]]:
+        """What a reader sees once everything up to `until` has been published."""
+        for shard in self.shards:
+            assert isinstance(shard, LiveShard)
+            self.store.publish(shard.publish(until, settle=settle))
         return self.store.contents()
 
 

@@ -7,12 +7,12 @@ envelope's other fields (subject, extensions, …) are added.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from dataclasses import replace
 
 from connectors.formats import paths, records
 from connectors.formats.paths import Fields
-from connectors.formats.record import ALIASES
+from connectors.formats.record import ALIASES, Row, row_of
 from connectors.formats.types import Decoded, DecodeOptions
 from operators.events import DECODED
 
@@ -25,20 +25,29 @@ def decode(chunk: bytes, options: DecodeOptions) -> Decoded:
     data_is_mapped = _DATA in options.mapping.values()
 
     def unfold(fields: Fields) -> Iterator[Fields]:
-        data = fields.get("data")
-        if data is not None and data.startswith(b"{"):
-            yield _lifted(fields, paths.members(data))
-        elif data is not None and data != b"null" and not data_is_mapped:
-            yield fields | {"data": b'{"data":' + data + b"}"}
-        else:
-            yield fields
+        yield _unfolded(fields, LIFTED, data_is_mapped)
 
     return records.decode(chunk, replace(options, mapping={"attributes": _DATA, **options.mapping}), unfold)
 
 
-def _lifted(fields: Fields, data: Fields) -> Fields:
+def row(fields: Fields, options: DecodeOptions, columns: Collection[str] = LIFTED) -> Row:
+    """The row of one event; `columns` are those that may be lifted out of `data`. Raises Reject."""
+    mapped = replace(options, mapping={"attributes": _DATA, **options.mapping})
+    return row_of(_unfolded(fields, columns, _DATA in options.mapping.values()), mapped)
+
+
+def _unfolded(fields: Fields, columns: Collection[str], data_is_mapped: bool) -> Fields:
+    data = fields.get("data")
+    if data is not None and data.startswith(b"{"):
+        return _lifted(fields, paths.members(data), columns)
+    if data is not None and data != b"null" and not data_is_mapped:
+        return fields | {"data": b'{"data":' + data + b"}"}
+    return fields
+
+
+def _lifted(fields: Fields, data: Fields, columns: Collection[str]) -> Fields:
     lifted = dict(fields)
-    for column in LIFTED:
+    for column in columns:
         names = (column, ALIASES.get(column, column))
         if all(_absent(fields.get(name)) for name in names):
             fits = (data[name] for name in names if name in data and _fits(column, data[name]))

@@ -1,58 +1,91 @@
 """JSON Lines: one JSON object a line -> DECODED rows.
 
-What a line means is defined in record.py, one line at a time. Here whole groups of lines are decoded at once: lines of
-one shape (shapes.py) are proved by a regular expression to be valid and alike, and then cut into columns. Every line
-that no shape claims, or that a column is not sure of, is decoded by record.py, so both ways give the same rows.
-Shapes met lately are remembered for each thread, which makes it faster and never changes a result.
+What a line means is defined in record.py, one line at a time. Lines that are plainly good are decoded by a compiled
+scanner instead (scanner/), with the same result; every line that it is not sure of comes back here. Loading the scanner
+takes as long as some ten thousand lines one by one, so it waits until there was that much.
 """
 
 from __future__ import annotations
 
 import re
-import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import msgspec
-import numpy as np
 import orjson
 import polars as pl
 
-from connectors.formats import paths, shaped
-from connectors.formats.lines import Lines
+from connectors.formats import paths
 from connectors.formats.record import Reader, Reject, Row, frame_of, rejects_of
-from connectors.formats.shapes import Shape, learn
-from connectors.formats.spans import Ints, Mask
 from connectors.formats.types import Decoded, DecodeOptions
 
 BOM = b"\xef\xbb\xbf"
 SPACE = b" \t\r"
-WORTHWHILE = 128  # lines; fewer are decoded one by one just as fast
-SMALL = 1 << 18  # bytes; a larger chunk is not counted before it is taken apart
-REMEMBERED = 64  # shapes
-ATTEMPTS = 16  # lines looked at in vain before the rest of a chunk is decoded one by one
-SAMPLE, SHARE = 256, 64  # a shape is tried on all lines where at least one in 64 of a sample of 256 has it
+WORTHWHILE = 2048  # bytes; a smaller chunk is decoded one by one just as fast
+LOADING = 2 << 20  # bytes; decoded one by one before the scanner is loaded
+
+# Plainly good rows, the other lines with their positions, and how many lines there are; None: not for the scanner.
+_Scanned = tuple[pl.DataFrame, list[tuple[int, bytes]], int]
+_Scan = Callable[[bytes, DecodeOptions], _Scanned | None]
 
 NO_REJECTS = rejects_of([], [], [])
 _parse = msgspec.json.Decoder().decode
 _LONG_INTEGER = re.compile(rb"[0-9]{309}")
-_recent = threading.local()
 
 
 def decode(chunk: bytes, options: DecodeOptions) -> Decoded:
     """Decode a chunk of whole lines. Blank lines count as positions and give nothing."""
-    if len(chunk) < SMALL and chunk.count(b"\n") < WORTHWHILE:
+    scan = _scanner.of(len(chunk))
+    found = _scanned(chunk, options, scan) if scan else None
+    if found is None:
         whole = chunk.removesuffix(b"\n").split(b"\n") if chunk else []
         return Decoded(*_one_by_one(list(enumerate(whole)), options), len(whole))
-    lines = Lines.of(chunk)
-    frames: list[pl.DataFrame] = []
-    rest = np.flatnonzero(lines.ends > lines.starts)
-    frames, rest = _by_shape(lines, rest, options)
+    frame, left, records = found
     rejects = NO_REJECTS
-    if len(rest) or not frames:
-        single, rejects = _one_by_one([(row, lines.raw(row)) for row in rest.tolist()], options)
-        frames.append(single)
-    frame = frames[0] if len(frames) == 1 else pl.concat(frames).sort("offset")
-    return Decoded(frame, rejects, len(lines.starts))
+    if left:
+        single, rejects = _one_by_one(left, options)
+        frame = pl.concat([frame, single]).sort("offset") if len(single) else frame
+    return Decoded(frame, rejects, records)
+
+
+def warm() -> None:
+    """Compile the scanner, which takes some ten seconds, and keep the result for later processes."""
+    line = b'{"time":"2026-01-31T08:30:00Z","source":"a","type":"b"}\n'
+    _scanned(line, DecodeOptions(), _scanner.load())
+
+
+class _Scanner:
+    """The scanner, once it is worth its loading. Several threads may ask; counting need not be exact."""
+
+    def __init__(self) -> None:
+        self.scan: _Scan | None = None
+        self.unscanned = 0  # bytes decoded without it
+
+    def of(self, size: int) -> _Scan | None:
+        """The scanner for a chunk of so many bytes, None where it is not worth it."""
+        if size < WORTHWHILE:
+            return None
+        if self.scan is None:
+            self.unscanned += size
+            return self.load() if self.unscanned >= LOADING else None
+        return self.scan
+
+    def load(self) -> _Scan:
+        from connectors.formats.scanner import frames
+
+        self.scan = frames.decode
+        return self.scan
+
+
+_scanner = _Scanner()
+
+
+def _scanned(chunk: bytes, options: DecodeOptions, scan: _Scan) -> _Scanned | None:
+    end = chunk.rfind(b"\n") + 1
+    found = scan(chunk[:end], options) if end else None
+    if found is None or end == len(chunk):
+        return found
+    frame, left, records = found
+    return frame, [*left, (records, chunk[end:])], records + 1
 
 
 def decode_line(line: bytes, options: DecodeOptions) -> Row | None:
@@ -106,79 +139,6 @@ def _one_by_one(lines: Sequence[tuple[int, bytes]], options: DecodeOptions) -> t
                 offsets.append(offset)
     rejects = rejects_of(*zip(*bad, strict=True)) if bad else NO_REJECTS
     return frame_of(offsets, rows), rejects
-
-
-def _by_shape(lines: Lines, rows: Ints, options: DecodeOptions) -> tuple[list[pl.DataFrame], Ints]:
-    """Frames of the lines that have a shape, and the rows that are left, ascending."""
-    rigid = any(paths.is_path(target) and len(paths.steps(target)) > 1 for target in options.mapping.values())
-    frames: list[pl.DataFrame] = []
-    left: list[Ints] = []
-    texts = lines.texts()
-    attempts = min(ATTEMPTS, 1 + len(rows) // 256)
-
-    def matches(shape: Shape, rest: Ints) -> Mask:
-        some = texts if len(rest) == len(texts) else texts.gather(rest)
-        found: Mask = some.str.contains(shape.pattern).to_numpy()
-        return found
-
-    def claim(shape: Shape, rest: Ints) -> tuple[int, Ints]:
-        sample = rest[:: len(rest) // SAMPLE + 1]
-        large = len(rest) > 8 * SAMPLE
-        if large and np.count_nonzero(matches(shape, sample)) * SHARE < len(sample):
-            return 0, rest
-        found = matches(shape, rest)
-        claimed = rest if found.all() else rest[found]
-        if len(claimed) < WORTHWHILE:
-            return 0, rest
-        try:
-            frame, good = shaped.decode(shape, lines, claimed, options)
-            frames.append(frame)
-            left.append(claimed[~good])
-        except shaped.Unsupported:
-            left.append(claimed)
-        return len(claimed), rest[~found]
-
-    known, vain = _known(rigid), 0
-    yields: dict[Shape, int] = {}
-    for shape in known:
-        if len(rows) < WORTHWHILE or vain >= 2 * attempts:
-            break
-        yields[shape], rows = claim(shape, rows)
-        vain += not yields[shape]
-    while len(rows) >= WORTHWHILE and attempts > 0:
-        learned = _learned(lines.raw(int(rows[0])), rigid)
-        claimed = 0
-        if learned is not None and not yields.get(learned):
-            claimed, rows = claim(learned, rows)
-        if learned is not None and claimed:
-            yields[learned] = claimed
-        else:
-            attempts -= 1
-            left.append(rows[:1])
-            rows = rows[1:]
-    _remember(rigid, known, yields)
-    return frames, np.sort(np.concatenate([*left, rows]))
-
-
-def _known(rigid: bool) -> list[Shape]:
-    if not hasattr(_recent, "shapes"):
-        _recent.shapes = {False: [], True: []}
-    return list(_recent.shapes[rigid])
-
-
-def _remember(rigid: bool, known: list[Shape], yields: dict[Shape, int]) -> None:
-    """The shapes of this chunk by their share of it, then those that were known before."""
-    ranked = sorted(yields, key=lambda shape: -yields[shape])
-    untried = [shape for shape in known if shape not in yields]
-    _recent.shapes[rigid] = (ranked + untried)[:REMEMBERED]
-
-
-def _learned(line: bytes, rigid: bool) -> Shape | None:
-    try:
-        text = line.decode()
-        return learn(text, rigid) if isinstance(orjson.loads(text), dict) else None
-    except (ValueError, RecursionError):
-        return None
 
 
 def _named(value: object) -> str:

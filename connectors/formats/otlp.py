@@ -29,10 +29,11 @@ _LEVELS = ("info", "info", "info", "medium", "high", "critical")  # trace, debug
 
 def decode(chunk: bytes, options: DecodeOptions) -> Decoded:
     """The log records of whole lines."""
-    return records.decode(chunk, replace(options, stream=options.stream or STREAM), _unfold)
+    return records.decode(chunk, replace(options, stream=options.stream or STREAM), unfold)
 
 
-def _unfold(fields: Fields) -> Iterator[Fields]:
+def unfold(fields: Fields) -> Iterator[Fields]:
+    """The log records of one export request, each as the fields of an event. Raises Reject, also in the middle."""
     if "resourceLogs" not in fields:
         raise Reject('"resourceLogs" is missing: a line is expected to be one ExportLogsServiceRequest')
     for resource_logs in _objects(orjson.loads(fields["resourceLogs"]), "resourceLogs"):

@@ -25,7 +25,7 @@ import polars as pl
 from connectors.formats import times
 from connectors.formats.paths import Fields, Raws, Step, is_path, lookup, members, steps
 from connectors.formats.types import REJECTS, DecodeOptions
-from operators.events import CONFIGURE, DECODED, EVENT, RAW_LIMIT, RESOLVE
+from operators.events import CONFIGURE, DECODED, EVENT, RAW_LIMIT, RESOLVE, TICK
 
 Row = dict[str, str | int | float | None]  # DECODED columns without `offset`; times in µs since 1970 UTC
 
@@ -312,7 +312,7 @@ def _number(text: bytes) -> float:
 def _kind(result: Row) -> str | None:
     """Sets and returns `record`: None for an event."""
     kind = result["record"]
-    if kind not in (None, EVENT, RESOLVE, CONFIGURE):
+    if kind not in (None, EVENT, RESOLVE, CONFIGURE, TICK):
         raise Reject(f'record: "{kind}" is unknown; "event", "resolve" or "configure" is expected')
     result["record"] = None if kind == EVENT else kind
     return None if kind == EVENT else str(kind) if kind else None

@@ -9,8 +9,6 @@ valid UTF-8 and spans must not cut a character.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 import numpy as np
 import polars as pl
 import pyarrow as pa
@@ -18,28 +16,20 @@ from numpy.typing import NDArray
 
 Ints = NDArray[np.int64]
 Bytes = NDArray[np.uint8]
-Mask = NDArray[np.bool_]
 Span = tuple[Ints, Ints]
 
 
 def text(data: Bytes, span: Span) -> pl.Series:
     """The spans of `data` as a String column."""
-    return texts(data, [span])[0]
-
-
-def texts(data: Bytes, columns: Sequence[Span]) -> list[pl.Series]:
-    """Several columns at once. Within a row, spans must be ascending too, and not overlap."""
-    height, width = len(columns[0][0]), 2 * len(columns)
-    if not height:
-        return [pl.Series(dtype=pl.String) for _ in columns]
+    starts, ends = span
+    if not len(starts):
+        return pl.Series(dtype=pl.String)
     # An Arrow text array needs adjoining pieces: what lies between the spans makes pieces, too, to be left out after.
-    edges = np.empty((height, width), np.int32)
-    for place, (starts, ends) in enumerate(columns):
-        edges[:, 2 * place] = starts
-        edges[:, 2 * place + 1] = ends
+    edges = np.empty((len(starts), 2), np.int32)
+    edges[:, 0], edges[:, 1] = starts, ends
     buffers = [None, pa.py_buffer(edges), pa.py_buffer(data)]
-    pieces = pl.Series(pa.Array.from_buffers(pa.utf8(), height * width - 1, buffers))
-    return [pieces.gather_every(width, 2 * place) for place in range(len(columns))]
+    pieces = pl.Series(pa.Array.from_buffers(pa.utf8(), edges.size - 1, buffers))
+    return pieces.gather_every(2)
 
 
 def lines(data: Bytes) -> Span:
@@ -53,9 +43,9 @@ def lines(data: Bytes) -> Span:
     return starts, ends
 
 
-def is_utf8(data: bytes | Bytes) -> bool:
+def is_utf8(data: Bytes) -> bool:
     """Whether `data` is valid UTF-8."""
-    if data.isascii() if isinstance(data, bytes) else not (data > 0x7F).any():
+    if not (data > 0x7F).any():
         return True
     whole = pa.py_buffer(np.array([0, len(data)], np.int64))
     try:

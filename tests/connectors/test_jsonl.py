@@ -14,49 +14,22 @@ from hypothesis import strategies as st
 from polars.testing import assert_frame_equal
 
 from connectors.formats import jsonl
-from connectors.formats.jsonl import decode, decode_line
-from connectors.formats.record import Reject, frame_of, rejects_of
-from connectors.formats.types import Decoded, DecodeOptions
+from connectors.formats.jsonl import decode
+from connectors.formats.types import DecodeOptions
 from operators.events import DECODED, RAW_LIMIT
+from tests.connectors.exact import check, one_by_one
 
 
 @pytest.fixture(autouse=True, scope="module")
-def _groups_of_any_size() -> Iterator[None]:
-    """Small groups, too, take the fast way here."""
-    usual, jsonl.WORTHWHILE = jsonl.WORTHWHILE, 2
+def _chunks_of_any_size() -> Iterator[None]:
+    """Small chunks, too, take the fast way here."""
+    usual, jsonl.WORTHWHILE, jsonl.LOADING = (jsonl.WORTHWHILE, jsonl.LOADING), 0, 0
     yield
-    jsonl.WORTHWHILE = usual
+    jsonl.WORTHWHILE, jsonl.LOADING = usual
 
 
 TIME = "2026-01-31T08:30:00.25Z"
 PLAIN = {"time": TIME, "source": "billing", "type": "payment_failed"}
-
-
-def one_by_one(chunk: bytes, options: DecodeOptions) -> Decoded:
-    """The definition: every line on its own."""
-    lines = chunk.split(b"\n")
-    if not lines[-1]:
-        lines.pop()
-    good, bad = [], []
-    for offset, line in enumerate(lines):
-        try:
-            row = decode_line(line, options)
-        except Reject as error:
-            bad.append((offset, line, str(error)))
-        else:
-            if row is not None:
-                good.append((offset, row))
-    frame = frame_of([offset for offset, _ in good], [row for _, row in good])
-    rejects = rejects_of([b[0] for b in bad], [b[1] for b in bad], [b[2] for b in bad])
-    return Decoded(frame, rejects, len(lines))
-
-
-def check(chunk: bytes, options: DecodeOptions) -> Decoded:
-    found, expected = decode(chunk, options), one_by_one(chunk, options)
-    assert_frame_equal(found.frame, expected.frame, check_exact=True)
-    assert_frame_equal(found.rejects, expected.rejects)
-    assert found.records == expected.records
-    return found
 
 
 def lines_of(*records: object) -> bytes:

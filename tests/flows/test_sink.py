@@ -57,9 +57,8 @@ def stored(first: int, count: int, *, letters: int = 0, watermark: int = 0) -> S
     claims = rows("claims", *({"partition": "p", "offset": n, "workspace": "default", "rule_id": "r", "group_key": "g",
                                "confidence": "High"} for n in range(first, end, 5)))  # fmt: skip
     counts = Counts(records=count + letters, events=count, dead_letters=letters)
-    return Stored(
-        "p", end + letters, watermark, events, claims, dead, pl.DataFrame(schema=dict(TABLES["rules"].columns)), counts
-    )
+    rules = pl.DataFrame(schema=dict(TABLES["rules"].columns))
+    return Stored("p", end + letters, watermark, events, claims, dead, rules, counts, {})
 
 
 def output(*steps: int) -> Output:
@@ -81,7 +80,6 @@ def test_small_batches_gather_into_one_transaction(
 ) -> None:
     """A transaction for each batch would make a replay ten times slower."""
     monkeypatch.setattr(sink, "FLUSH_EVENTS", 40)
-    monkeypatch.setattr(sink, "ROW_GROUP", 40)
     part = StorePartition(data, None, False, None)
     for n in range(3):
         part.write_batch([stored(10 * n, 10)])
@@ -101,17 +99,22 @@ def test_many_rows_of_incidents_flush_too(data: Path, flushes: Flushes, monkeypa
     assert flushes[0][0] == {"transitions": 3}
 
 
-def test_events_that_wait_for_a_whole_row_group_are_not_counted_as_there(
+def test_few_events_wait_for_a_file_and_are_not_counted_as_there(
     data: Path, flushes: Flushes, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A reader of the positions (the lake) would leave a gap where the rest of them comes later."""
-    monkeypatch.setattr(sink, "FLUSH_EVENTS", 25)
-    monkeypatch.setattr(sink, "ROW_GROUP", 10)
+    monkeypatch.setattr(sink, "FLUSH_ROWS", 6)
+    monkeypatch.setattr(sink, "BULK", 20)
     part = StorePartition(data, None, False, None)
-    part.write_batch([stored(0, 27)])
+    part.write_batch([stored(0, 20), output(0, 1)])  # enough rows, and enough events
+    part.write_batch([stored(20, 5), stored(25, 2), output(2, 3, 4, 5)])  # enough rows, few events
     part.write_batch([])
     part.close()
-    assert [(tables.get("events"), positions["p"].next_offset) for tables, positions in flushes] == [(20, 20), (7, 27)]
+    assert [(tables.get("events"), positions["p"].next_offset) for tables, positions in flushes] == [
+        (20, 20),
+        (None, 20),
+        (7, 27),
+    ]
     assert offsets(data) == list(range(27))
 
 
@@ -144,7 +147,6 @@ def held(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
 def test_a_snapshot_waits_for_the_writer(data: Path, held: threading.Event, monkeypatch: pytest.MonkeyPatch) -> None:
     """Reading goes on while the store writes; a snapshot does not get ahead of it."""
     monkeypatch.setattr(sink, "FLUSH_EVENTS", 10)
-    monkeypatch.setattr(sink, "ROW_GROUP", 10)
     part = StorePartition(data, None, False, None)
     part.write_batch([stored(0, 10)])  # returns at once, though nothing is written yet
     done = threading.Event()

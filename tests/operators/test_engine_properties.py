@@ -33,14 +33,13 @@ from tests.harness import (
     ratio,
     restart,
     rows,
-    unnamed,
     value_avg,
     value_count,
     value_percentile,
     value_sum,
 )
 from tests.oracle import Match
-from tests.strategies import NEVER, WALL, Scenario, arrivals, scenarios
+from tests.strategies import WALL, Scenario, arrivals, scenarios
 
 
 def feed(plant: Plant, scenario: Scenario, data: st.DataObject) -> list[Match]:
@@ -98,97 +97,6 @@ def test_clock_dedup_and_shard_together_equal_the_oracle(
         if rest.height:
             plant.add(name, clocks[name].watermark, scenario.claimed(name, rows(dedups[name].filter(rest))))
     assert plant.finish(scenario.end) == expected(oracle.run(scenario.matches, scenario.end))
-
-
-# ---------------------------------------------------------------- provisional output
-
-
-@given(st.data(), scenarios(size=20), st.integers(1, 2))
-def test_a_reader_of_a_live_store_sees_the_oracle_of_what_has_arrived(
-    data: st.DataObject, scenario: Scenario, shards: int
-) -> None:
-    """Settled rows and provisional ones in their place are together what all matches so far come to (S11).
-
-    And however often somebody asked, the settled result is the same.
-    """
-    plant = Plant(scenario.records, shards)
-    brought: list[Match] = []
-    marks = dict.fromkeys(scenario.records, NEVER)
-    for step in data.draw(arrivals(scenario)):
-        items = scenario.claimed(step.partition, step.rows)
-        brought += items
-        marks[step.partition] = step.watermark
-        plant.add(step.partition, step.watermark, items)
-        if step.settle:
-            plant.settle()
-        if step.restart:
-            plant.restart()
-        if step.ask is not None:
-            until = max(START, min(marks.values()))
-            if step.ask:
-                until = max([until, *(m.at for m in brought)]) + step.ask - 1
-            assert unnamed(plant.ask(until)) == unnamed(expected(oracle.run(brought, until)))
-    assert unnamed(plant.finish(scenario.end)) == unnamed(expected(oracle.run(scenario.matches, scenario.end)))
-
-
-def at(seconds: int, offset: int, **fields: Any) -> Match:
-    return Match(START + seconds * S, "p", offset, fields.pop("policy", policy()), **fields)
-
-
-def test_an_announced_incident_keeps_its_id_when_a_late_event_moves_its_opening() -> None:
-    """Alerts and callers already know it (S12); a store made by replay alone has the id of the settled opening."""
-    plant = Plant(["p"])
-    plant.add("p", START, [at(5, 0)])
-    announced = plant.ask(START + 5 * S)["incidents"][0]["id"]
-    plant.add("p", START, [at(3, 1)])
-    (moved,) = plant.ask(START + 5 * S)["incidents"]
-    assert (moved["id"], moved["opened_at"], moved["event_count"]) == (announced, START + 3 * S, 2)
-    (settled,) = plant.finish(START + 5 * S)["incidents"]
-    assert (settled["id"], settled["opened_at"]) == (announced, START + 3 * S)
-
-
-def test_an_incident_that_a_late_event_prevents_disappears() -> None:
-    """A provisional incident is replaced by what is true now: here by a longer first one and nothing else."""
-    plant = Plant(["p"])
-    plant.add("p", START, [at(0, 0), at(1800, 1)])
-    assert len(plant.ask(START + 1800 * S)["incidents"]) == 2
-    plant.add("p", START, [at(1000, 2)])
-    (only,) = plant.ask(START + 1800 * S)["incidents"]
-    assert only["event_count"] == 3
-
-
-def test_two_incidents_of_a_key_never_share_an_id() -> None:
-    """A late event may open an incident of its own before the announced one: that one keeps its id."""
-    plant = Plant(["p"])
-    plant.add("p", START, [at(7200, 0)])
-    announced = plant.ask(START + 7200 * S)["incidents"][0]["id"]
-    plant.add("p", START, [at(0, 1)])
-    named = {row["opened_at"]: row["id"] for row in plant.ask(START + 7200 * S)["incidents"]}
-    assert named[START + 7200 * S] == announced
-    assert named[START] != announced
-    assert {row["id"] for row in plant.finish(START + 7200 * S)["incidents"]} == set(named.values())
-
-
-def test_a_late_event_takes_back_a_provisional_step_of_a_settled_incident() -> None:
-    """Recovering was true of what had arrived; the timeline must not keep it when it no longer is."""
-    plant = Plant(["p"])
-    plant.add("p", START + S, [at(0, 0)])
-    plant.settle()
-    assert len(plant.ask(START + 301 * S)["transitions"]) == 2
-    plant.add("p", START + S, [at(290, 1)])
-    view = plant.ask(START + 301 * S)
-    assert [row["to_status"] for row in view["transitions"]] == ["Open"]
-    assert view["incidents"][0]["status"] == "Open"
-
-
-def test_asking_changes_nothing_that_is_settled() -> None:
-    plant = Plant(["p"])
-    plant.add("p", START + S, [at(0, 0)])
-    plant.settle()
-    before = plant.store.contents()
-    plant.ask(START + 9000 * S)
-    plant.settle()
-    assert plant.store.contents() == before
 
 
 # ---------------------------------------------------------------- long streams of many keys

@@ -46,7 +46,7 @@ def test_settings_hold_for_what_follows() -> None:
     [settings] = seen[2].values()
     assert settings != NO_SETTINGS
     assert settings.override("auth_failure").enabled is False
-    assert sum(batch.configured for batch in batches) == 1
+    assert sum(batch.aside for batch in batches) == 1
 
 
 def test_nonsense_settings_are_a_dead_letter() -> None:

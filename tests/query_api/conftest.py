@@ -7,6 +7,7 @@ from fastapi.testclient import TestClient
 
 from connectors.reader import open_reader
 from tests.query_api.fakes import MINE, OTHERS, Api, FakeControl, FakePipeline, FakeTenant, fill, make_app
+from tests.query_api.service import Service, serving
 from tests.stores import make_store
 
 
@@ -22,6 +23,13 @@ def con(data: Path) -> Iterator[DuckDBPyConnection]:
     connection = open_reader(data).connection
     yield connection
     connection.close()
+
+
+@pytest.fixture
+def service(tmp_path: Path) -> Iterator[Service]:
+    """The HTTP service with an empty control database and a pipeline that only remembers."""
+    with serving(tmp_path) as running:
+        yield running
 
 
 @pytest.fixture

@@ -5,7 +5,8 @@ What the real parts do beyond that (sessions, limits, the dataflow) has tests of
 
 import asyncio
 import json
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -18,12 +19,15 @@ from fastapi.responses import JSONResponse
 from fastapi.testclient import TestClient
 from starlette.exceptions import HTTPException
 
+from connectors import rulefiles
 from connectors.store import Store
+from operators.rules import in_order
 from query_api import integrations, reading
 from query_api.caller import Caller, caller
 from query_api.envelope import ApiError, ErrorCode
 from query_api.pipeline import Health, Outcome, Receipt, Unavailable
 from query_api.services import Services
+from query_api.settings import ServiceSettings
 from tests.stores import event, incident, rows, step, t
 
 MINE, OTHERS = "ws-mine", "ws-others"
@@ -96,9 +100,14 @@ class FakePipeline:
         first = len(self.submitted) - len(bodies)
         return Receipt(first, len(bodies), self.done, tuple(outcomes) if detail and self.done else ())
 
-    def connect(self) -> duckdb.DuckDBPyConnection:
+    @contextmanager
+    def reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """A connection of its own."""
-        return self.store.cursor()
+        connection = self.store.cursor()
+        try:
+            yield connection
+        finally:
+            connection.close()
 
     def health(self) -> Health:
         """All is well."""
@@ -139,15 +148,15 @@ class FakeControl:
         return {one: tenant for one, tenant in found if tenant}
 
 
-@dataclass(frozen=True)
-class FakeSettings:
-    """None of its own."""
-
-
 def make_app(pipeline: FakePipeline, control: FakeControl | None = None) -> FastAPI:
     """The Integrations API as the service puts it together: X-Api-Key is a name in KEYS."""
     app = FastAPI()
-    app.state.services = Services(control=control or FakeControl(), pipeline=pipeline, settings=FakeSettings())
+    app.state.services = Services(
+        control=control or FakeControl(),
+        pipeline=pipeline,
+        settings=ServiceSettings(),
+        rules=in_order(rulefiles.builtin()),
+    )
     app.include_router(integrations.router)
     app.dependency_overrides[caller] = _caller
 

@@ -68,7 +68,7 @@ def test_walking_gives_every_event_once(
     pipeline: FakePipeline, api: Api, seconds: list[int], size: int, by: str, claims: bool
 ) -> None:
     """However many happened at the same instant; a second rule's claims on other events come in between."""
-    for table in ("events", "incidents", "claims"):
+    for table in ("hot_events", "incidents", "claims"):
         pipeline.execute(f"DELETE FROM {table}")
     own = [not claims or i % 3 > 0 for i in range(len(seconds))]
     rows = [

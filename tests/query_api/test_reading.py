@@ -3,6 +3,8 @@
 import asyncio
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import duckdb
 import pytest
@@ -22,7 +24,7 @@ def count(con: duckdb.DuckDBPyConnection) -> int:
 
 
 def test_an_answer_is_that_of_the_latest_commit(pipeline: FakePipeline) -> None:
-    """Connections are used again, so one that kept a transaction open would show yesterday's incidents."""
+    """One that kept a transaction open would show yesterday's incidents."""
 
     async def ask() -> list[int]:
         found = []
@@ -34,22 +36,26 @@ def test_an_answer_is_that_of_the_latest_commit(pipeline: FakePipeline) -> None:
     assert asyncio.run(ask()) == [0, 1, 2]
 
 
-def test_connections_are_used_again_and_bounded(pipeline: FakePipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_connections_are_bounded(pipeline: FakePipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     """A hundred questions at once are no hundred connections."""
-    made = []
-    connect = pipeline.connect
+    most, now = [0], [0]
+    reading = pipeline.reading
 
-    def counted() -> duckdb.DuckDBPyConnection:
-        made.append(1)
-        return connect()
+    @contextmanager
+    def counted() -> Iterator[duckdb.DuckDBPyConnection]:
+        now[0] += 1
+        most[0] = max(most[0], now[0])
+        with reading() as con:
+            yield con
+        now[0] -= 1
 
-    monkeypatch.setattr(pipeline, "connect", counted)
+    monkeypatch.setattr(pipeline, "reading", counted)
 
     async def ask() -> None:
         await asyncio.gather(*(read(pipeline, count, seconds=5) for _ in range(100)))
 
     asyncio.run(ask())
-    assert 1 <= len(made) <= THREADS
+    assert 1 <= most[0] <= THREADS
 
 
 def test_a_question_that_takes_too_long_is_ended(pipeline: FakePipeline) -> None:
@@ -120,7 +126,6 @@ def test_errors_of_a_question_are_its_callers(pipeline: FakePipeline) -> None:
 @pytest.mark.parametrize(("there", "truncated"), [(4, False), (5, False), (6, True)])
 def test_rows_are_capped_and_it_is_said(pipeline: FakePipeline, there: int, truncated: bool) -> None:
     """At the cap, one below and one beyond."""
-    con = pipeline.connect()
-    found, cut = rows(con, "SELECT range FROM range($n) ORDER BY range", {"n": there}, cap=5)
+    with pipeline.reading() as con:
+        found, cut = rows(con, "SELECT range FROM range($n) ORDER BY range", {"n": there}, cap=5)
     assert ([row[0] for row in found], cut) == (list(range(min(there, 5))), truncated)
-    con.close()

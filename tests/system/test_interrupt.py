@@ -118,7 +118,7 @@ def test_resume_of_a_run_that_only_lacked_its_last_word(unfinished: Path) -> Non
 def test_resume_of_a_run_that_could_not_publish(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The disk was full at the very end: with room again, analysts must get their lake after all."""
 
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise OSError("No space left on device")
 
     (tmp_path / "events.jsonl").write_bytes(EVENT)

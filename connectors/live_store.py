@@ -1,0 +1,385 @@
+"""The store of the live service: every change visible at once, written a few times a second.
+
+A small transaction costs DuckDB several milliseconds, so changes are shown from memory first (`connectors.memtable`)
+and written together. Incidents that still change are rows of small `live_` tables with keys; those that are over move
+to `past_` tables, which are only appended to and have an index for look-ups. The views `incidents`, `incident_tenants`,
+`transitions` and `alerts` show both, under the names every store has, and `reading` adds what is not yet written.
+
+Guarantee: that of `connectors.store`; what is written is whole changes, and what is not comes again from the log.
+`feed` keeps the last news for those who follow: told once written, so that it never takes anything back.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from threading import Lock, RLock
+from typing import Any, Self
+
+import duckdb
+import polars as pl
+
+from connectors.memtable import SHOWN, Changes, Memtable
+from connectors.schema import TABLES, column_list, create_table, sql_type
+from connectors.sql import SCRATCH, scratch
+from connectors.store import HOT_ROWS, Position, Store, StoreError
+from connectors.store_file import first_line
+from operators.live import Gone
+from operators.output import Output
+
+LIVE = ("incidents", "incident_tenants", "transitions", "alerts")
+_INCIDENT = {
+    "incidents": "id",
+    "incident_tenants": "incident_id",
+    "transitions": "incident_id",
+    "alerts": "incident_id",
+}
+_LOOKED_UP = {"incidents": "id", "incident_tenants": "incident_id", "transitions": "incident_id"}
+# News that a follower who was away can still get.
+FEED_ROWS = 100_000
+NO_EVENTS = pl.DataFrame(schema=dict(TABLES["events"].columns))
+ORIGIN, SERVICE = "origin", "service"
+
+FEED: dict[str, pl.DataType] = {
+    "seq": pl.Int64(),
+    "workspace": pl.String(),
+    "kind": pl.String(),
+    "incident_id": pl.String(),
+    "name": pl.String(),
+    "at": TABLES["alerts"].columns["at"],
+    "body": pl.String(),
+}
+
+
+class LiveStore(Store):
+    """An open store of the service. Use `create` or `open`."""
+
+    def __init__(self, path: Path, connection: duckdb.DuckDBPyConnection) -> None:
+        super().__init__(path, connection)
+        self._workspaces: dict[str, str] = {}  # of the incidents in the live tables
+        self._memtable = Memtable()
+        self._seen = Lock()  # around what decides what a reader sees
+        self._writing = RLock()
+        self._readers: list[_Reader] = []
+        self.feed_end = 0
+        self._told_upto: int | None = None
+
+    @classmethod
+    def create(cls, path: Path, shards: int, settings: Mapping[str, str] | None = None) -> Self:
+        """Make an empty store of the service at `path` and open it. Raises StoreError where there is a file already."""
+        with Store.create(path, shards, settings) as store:
+            store.lay_out(_layout(), {ORIGIN: SERVICE})
+        return cls.open(path)
+
+    @classmethod
+    def open(cls, path: Path, read_only: bool = False) -> Self:
+        """Open it. Raises StoreError, also where the store is none of the service's."""
+        store = super().open(path, read_only)
+        if store.meta().get(ORIGIN) != SERVICE:
+            store.close()
+            raise StoreError(
+                f"{path.parent} holds the results of a replay: name another directory with --data, or move it away"
+            )
+        store._recall()
+        return store
+
+    def accept(self, changes: Changes) -> None:
+        """Show changes from now on. Those that take something back are written first."""
+        with self._seen:
+            self._memtable.add(changes)
+        if changes.publication is not None and changes.publication.gone:
+            self.write()
+
+    @property
+    def waiting(self) -> int:
+        """Events that are shown and not yet written."""
+        return self._memtable.events
+
+    def write(self) -> bool:
+        """Write what waits, in one transaction; on any error nothing of it. Returns whether there was anything."""
+        with self._writing:
+            with self._seen:
+                changes = self._memtable.take()
+            if changes is None:
+                return False
+            try:
+                self._write_out(changes)
+            except BaseException:
+                with self._seen:
+                    self._memtable.give_back()
+                raise
+            return True
+
+    def _write_out(self, changes: Changes) -> None:
+        tables = dict(changes.tables)
+        staged = self._events.stage(tables.pop("events", NO_EVENTS))
+        self._con.execute("BEGIN")
+        try:
+            self._events.apply(staged)
+            for name, frame in tables.items():
+                self._write(name, frame)
+            if changes.publication is not None:
+                self._show(changes.publication.output, changes.publication.gone)
+                self._tell(changes.publication.news)
+            for workspace, body in changes.settings.items():
+                self._con.execute("DELETE FROM settings WHERE workspace = ?", [workspace])
+                self._con.execute("INSERT INTO settings VALUES (?, ?)", [workspace, body])
+            self._reach(changes.positions)
+            with self._seen:  # who begins to read now sees these changes once: here, or from memory
+                self._con.execute("COMMIT")
+                self._memtable.drop()
+        except BaseException as wrong:
+            self._rollback()
+            if isinstance(wrong, duckdb.Error):
+                raise StoreError(f"cannot write to {self.path}: {first_line(wrong)}") from wrong
+            raise
+
+    @contextmanager
+    def reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection that sees everything up to now, and nothing newer while it lasts. From any thread."""
+        try:
+            reader = self._readers.pop()
+        except IndexError:
+            reader = _Reader(self.cursor())
+        try:
+            with self._seen:
+                reader.begin(self._memtable)
+            yield reader.connection
+        except BaseException:
+            reader.close()  # it may have been interrupted in any state
+            raise
+        reader.end()
+        self._readers.append(reader)
+
+    @contextmanager
+    def exclusive(self) -> Iterator[Self]:
+        """For work on the store in several steps, by one thread at a time."""
+        with self._writing:
+            yield self
+
+    def close(self) -> None:
+        """Close the store. What waits is lost, and comes again from the log."""
+        with self._writing:
+            while self._readers:
+                self._readers.pop().close()
+            super().close()
+
+    def announced(self) -> list[tuple[tuple[str, str, str], int, str]]:
+        """The incidents that are shown and not settled: key, opened at (µs), id."""
+        rows = self._con.execute(
+            "SELECT workspace, rule_id, group_key, epoch_us(opened_at), id FROM live_incidents WHERE NOT settled "
+            "ORDER BY id"
+        ).fetchall()
+        return [((workspace, rule, group), opened, incident) for workspace, rule, group, opened, incident in rows]
+
+    def tenants(self, incidents: Sequence[str]) -> dict[str, tuple[str, ...]]:
+        """The tenants of incidents, in the order of their names."""
+        with self.reading() as con:
+            rows = con.execute(
+                "SELECT incident_id, list(tenant ORDER BY tenant) FROM incident_tenants "
+                "WHERE incident_id IN (SELECT unnest($1)) GROUP BY incident_id",
+                [list(incidents)],
+            ).fetchall()
+        return {incident: tuple(tenants) for incident, tenants in rows}
+
+    def note(self, meta: Mapping[str, str]) -> None:
+        """Write entries of `meta`."""
+        with self._writing:
+            self.flush({}, {}, meta)
+
+    def maintain(self, forgotten: int) -> None:
+        """Keep what is hot small: events into files, incidents that are over into the past, old news away.
+
+        To be called at snapshots. forgotten: what closed before this instant, µs, is not touched any more, whichever
+        snapshot is gone on from.
+        """
+        with self._writing:
+            self.roll(HOT_ROWS)
+            over = self._con.execute(
+                "SELECT id FROM live_incidents WHERE settled AND status = 'Closed' AND epoch_us(closed_at) < $1 "
+                "ORDER BY id",
+                [forgotten],
+            ).fetchall()
+            if over:
+                self._move_to_past([incident for (incident,) in over])
+            self._con.execute("DELETE FROM feed WHERE seq <= $1", [self.feed_end - FEED_ROWS])
+
+    def repeat(self, positions: Mapping[str, int]) -> None:
+        """`resume`, for news too: what the feed has already is not told again. Other partitions stay as they are."""
+        known = {name: position.next_offset for name, position in self.positions().items()}
+        self.resume({**known, **positions})
+        with self._seen:
+            self._memtable.clear()
+        self._told_upto = max((known.get(name, 0) for name in positions), default=0)
+
+    # ------------------------------------------------------------ what a commit writes
+
+    def _show(self, output: Output, gone: Gone) -> None:
+        for incident, workspace in output.incidents.select("id", "workspace").iter_rows():
+            self._workspaces[incident] = workspace
+        for name, frame in output.tables().items():
+            table = TABLES[name]
+            void = _void(name, gone)
+            if not frame.height and not void:
+                continue
+            columns = column_list(table)
+            with scratch(self._con, frame.unique(list(table.key), keep="last", maintain_order=True)):
+                # What goes and comes again in one commit is replaced: a key cannot be deleted and inserted in one.
+                same = " AND ".join(f'i."{column}" = t."{column}"' for column in table.key)
+                for condition, values in void:
+                    self._con.execute(
+                        f"DELETE FROM live_{name} t WHERE {condition} "
+                        f"AND NOT EXISTS (SELECT 1 FROM {SCRATCH} i WHERE {same})",
+                        values,
+                    )
+                if frame.height:
+                    self._con.execute(f"INSERT OR REPLACE INTO live_{name} ({columns}) SELECT {columns} FROM {SCRATCH}")
+
+    def _tell(self, news: Output) -> None:
+        rows = [
+            (self._workspaces[row["incident_id"]], "transition", row["incident_id"], str(row["n"]), row)
+            for row in news.transitions.iter_rows(named=True)
+        ] + [
+            (row["workspace"], "alert", row["incident_id"], row["id"], row) for row in news.alerts.iter_rows(named=True)
+        ]
+        rows.sort(key=lambda told: (told[4]["at"], told[2], told[1], told[3]))
+        if self._told_upto is not None:
+            rows = [row for row in rows if not self._is_told(row[1], row[2], row[3])]
+        if not rows:
+            return
+        told = [
+            (self.feed_end + n, workspace, kind, incident, name, row["at"], json.dumps(row, default=_rfc3339))
+            for n, (workspace, kind, incident, name, row) in enumerate(rows, 1)
+        ]
+        with scratch(self._con, pl.DataFrame(told, schema=FEED, orient="row")):
+            self._con.execute(f"INSERT INTO feed SELECT * FROM {SCRATCH}")
+        self.feed_end += len(told)
+
+    def _is_told(self, kind: str, incident: str, name: str) -> bool:
+        return bool(
+            self._con.execute(
+                "SELECT 1 FROM feed WHERE kind = $1 AND incident_id = $2 AND name = $3 LIMIT 1", [kind, incident, name]
+            ).fetchall()
+        )
+
+    def _reach(self, positions: Mapping[str, Position]) -> None:
+        for partition, position in positions.items():
+            values = [position.next_offset, position.watermark, partition]
+            changed = self._con.execute(
+                "UPDATE positions SET next_offset = $1, watermark = make_timestamptz($2::BIGINT) WHERE partition = $3",
+                values,
+            ).fetchall()
+            if not changed[0][0]:
+                self._con.execute("INSERT INTO positions VALUES ($3, $1, make_timestamptz($2::BIGINT))", values)
+            if self._told_upto is not None and position.next_offset >= self._told_upto:
+                self._told_upto = None
+
+    def _move_to_past(self, ids: list[str]) -> None:
+        with self._transaction(), scratch(self._con, pl.DataFrame({"id": ids}, schema={"id": pl.String()})):
+            for name in LIVE:
+                columns = column_list(TABLES[name])
+                mine = f"FROM live_{name} WHERE {_INCIDENT[name]} IN (SELECT id FROM {SCRATCH})"
+                self._con.execute(f"INSERT INTO past_{name} ({columns}) SELECT {columns} {mine}")
+                self._con.execute(f"DELETE {mine}")
+        for incident in ids:
+            self._workspaces.pop(incident, None)
+
+    def _recall(self) -> None:
+        self._workspaces = dict(self._con.execute("SELECT id, workspace FROM live_incidents").fetchall())
+        [(end,)] = self._con.execute("SELECT coalesce(max(seq), 0) FROM feed").fetchall()
+        self.feed_end = int(end)
+
+
+class _Reader:
+    """A connection whose names show what is written and what is not, of one instant."""
+
+    def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
+        self.connection = connection
+        self._version = -1
+
+    def begin(self, memtable: Memtable) -> None:
+        """See everything up to now."""
+        self.connection.execute("BEGIN")
+        self.connection.execute("SELECT 1 FROM positions LIMIT 1").fetchall()  # the first statement fixes the instant
+        if self._version == memtable.version:
+            return
+        first = self._version < 0
+        for name, frame in memtable.overlay().items():
+            self.connection.register(f"mem_{name}", frame.to_arrow())
+        if first:
+            [(catalog,)] = self.connection.execute("SELECT current_database()").fetchall()
+            for statement in _overlaid(catalog):
+                self.connection.execute(statement)
+        self._version = memtable.version
+
+    def end(self) -> None:
+        """Let go of the instant."""
+        self.connection.execute("COMMIT")
+
+    def close(self) -> None:
+        """Let go of the connection."""
+        self.connection.close()
+
+
+def _overlaid(catalog: str) -> list[str]:
+    """The views of one connection, by the names of the tables they stand before. catalog: the store's."""
+    statements = []
+    for name in SHOWN:
+        table = TABLES[name]
+        columns, memory = column_list(table), f"mem_{name}"
+        if name in LIVE:
+            same = " AND ".join(f'm."{column}" = t."{column}"' for column in table.key)
+            written = (
+                f"SELECT {columns} FROM live_{name} t WHERE NOT EXISTS (SELECT 1 FROM {memory} m WHERE {same}) "
+                f"UNION ALL SELECT {columns} FROM past_{name}"
+            )
+        else:
+            written = f"SELECT {columns} FROM {catalog}.main.{name}"
+        statements.append(f"CREATE OR REPLACE TEMP VIEW {name} AS SELECT {columns} FROM {memory} UNION ALL {written}")
+    statements.append(
+        "CREATE OR REPLACE TEMP VIEW settings AS SELECT * FROM mem_settings UNION ALL "
+        f"SELECT * FROM {catalog}.main.settings t "
+        "WHERE NOT EXISTS (SELECT 1 FROM mem_settings m WHERE m.workspace = t.workspace)"
+    )
+    return statements
+
+
+def _layout() -> list[str]:
+    """The statements that turn the tables of a store into those of the service."""
+    statements: list[str] = []
+    for name in LIVE:
+        table = TABLES[name]
+        columns, key = column_list(table), ", ".join(table.key)
+        typed = ", ".join(f'"{column}" {sql_type(dtype)}' for column, dtype in table.columns.items())
+        statements += [
+            f"DROP TABLE {name}",
+            create_table(f"past_{name}", table),
+            f"CREATE TABLE live_{name} ({typed}, PRIMARY KEY ({key}))",
+            f"CREATE VIEW {name} AS SELECT {columns} FROM live_{name} UNION ALL SELECT {columns} FROM past_{name}",
+        ]
+    for name, column in _LOOKED_UP.items():
+        statements.append(f"CREATE INDEX past_{name}_{column} ON past_{name} ({column})")
+    fed = ", ".join(f'"{column}" {sql_type(dtype)}' for column, dtype in FEED.items())
+    statements += [f"CREATE TABLE feed ({fed})", "CREATE TABLE settings (workspace VARCHAR, body VARCHAR)"]
+    return statements
+
+
+def _void(name: str, gone: Gone) -> list[tuple[str, list[Any]]]:
+    """What is gone from a table `t`: conditions with their values."""
+    found: list[tuple[str, list[Any]]] = []
+    for column, values in (
+        (_INCIDENT[name], gone.incidents),
+        ("id", gone.alerts if name == "alerts" else ()),
+        ("incident_id", gone.tenants if name == "incident_tenants" else ()),
+    ):
+        if values:
+            found.append((f"t.{column} IN (SELECT unnest($1))", [list(values)]))
+    if name == "transitions":
+        found += [("t.incident_id = $1 AND t.n >= $2", [incident, step]) for incident, step in gone.steps]
+    return found
+
+
+def _rfc3339(value: object) -> str:
+    return value.strftime("%Y-%m-%dT%H:%M:%S.%fZ")  # type: ignore[attr-defined, no-any-return]

@@ -1,0 +1,95 @@
+"""The door between the HTTP surfaces and the dataflow: `flows.live` provides it, `query_api` goes through it.
+
+Neither imports the other: the API appends records to the log through this door, waits until they are processed and
+committed, and reads the store.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
+from dataclasses import dataclass
+from typing import Protocol
+
+import duckdb
+
+
+class Unavailable(Exception):
+    """The record was not taken, and nothing of it is kept. retry_after: seconds until it is worth trying again."""
+
+    def __init__(self, reason: str, retry_after: int = 1) -> None:
+        super().__init__(reason)
+        self.retry_after = retry_after
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What became of one record.
+
+    event_id: the producer's id, else its position. error: why it is a dead letter. rule_id, confidence: of the first
+    rule that claims it. incident_id, status, tenants: of the incident it belongs to, None while there is none. is_new:
+    this very event opened it.
+    """
+
+    offset: int
+    event_id: str
+    error: str | None = None
+    duplicate: bool = False
+    rule_id: str | None = None
+    confidence: str | None = None
+    incident_id: str | None = None
+    status: str | None = None
+    is_new: bool = False
+    tenants: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """Records that are in the log, durably: offsets [first, first + count) of its partition.
+
+    done: they are processed and committed to the store. outcomes: one a record, where they were asked for and are done.
+    """
+
+    first: int
+    count: int
+    done: bool
+    outcomes: tuple[Outcome, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """How the pipeline does. lag: accepted records that are not yet committed, and the age in seconds of the oldest.
+
+    flow, log, store: None where it works, else what is wrong with it.
+    """
+
+    flow: str | None
+    log: str | None
+    store: str | None
+    lag_records: int
+    lag_seconds: float
+
+
+class Pipeline(Protocol):
+    """The door. Methods that wait are called from the event loop; `reading` from any thread."""
+
+    async def submit(self, bodies: Sequence[bytes], workspace: str, *, detail: bool, timeout: float) -> Receipt:
+        """Append records to the log, in order and together, and wait for what becomes of them.
+
+        bodies: JSON objects, each without line breaks and with at least one member; the log adds `workspace` and
+        `ingested_at` behind them, so that theirs never count. detail: with outcomes. timeout: seconds; when the
+        records are durable by then but not committed, the receipt says done=False. Raises Unavailable.
+        """
+        ...
+
+    def reading(self) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
+        """A connection that sees everything committed up to now, and nothing newer while it lasts."""
+        ...
+
+    def health(self) -> Health:
+        """How it does, now."""
+        ...
+
+    async def changed(self, after: int, timeout: float) -> int:
+        """Wait until the feed has entries beyond number `after`, or for `timeout` seconds; its last number."""
+        ...

@@ -1,0 +1,296 @@
+"""The live service's pipeline: the log, the dataflow that follows it, and the store it writes, in one process.
+
+Records go into the log first; the dataflow reads them from there, as a replay of the log would. When it fails (a full
+disk, for one) it is started again from its last snapshot, and what was accepted meanwhile is in the log.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, ExitStack
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
+from pathlib import Path
+from threading import Event as Flag
+from threading import Thread
+
+import bytewax.operators as op
+import duckdb
+import structlog
+from bytewax._bytewax import init_db_dir, run_main
+from bytewax.dataflow import Dataflow
+from bytewax.recovery import RecoveryConfig
+
+from connectors import rulefiles
+from connectors.live_store import LiveStore
+from connectors.log import Log, LogBusy, LogUnavailable
+from connectors.pipeline import Health, Outcome, Receipt, Unavailable
+from connectors.store import StoreError
+from flows import outcomes
+from flows.desk import Desk, Waiter
+from flows.live_detect import LiveDetect
+from flows.live_progress import LiveProgress
+from flows.live_sink import LiveSink, Seen, Watch
+from flows.live_source import PARTITION, LogSource
+from flows.replay import held
+from flows.sink import STORE
+from flows.steps import classify, share, store
+from flows.versions import RuleVersions
+from operators.classify import Classifier
+from operators.clock import DEFAULT_LATENESS, NEVER
+from operators.events import SECOND
+from operators.rules import Rule
+
+SHARDS = 1  # more would only divide what one process does
+EPOCH = timedelta(seconds=10)
+WRITE_EVERY = 0.25  # seconds between writes of what the store shows
+RETRY = (1.0, 30.0)  # seconds before the dataflow is started again: at first, at most
+
+logger = structlog.get_logger("tocsin.pipeline")
+
+
+def wall_clock() -> int:
+    """Now, in µs since 1970, UTC."""
+    return time.time_ns() // 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class LiveOptions:
+    """How the pipeline runs. lateness: µs. most_lag: accepted records that may wait before new ones are refused."""
+
+    rules: tuple[str, ...] = ()
+    builtin: bool = True
+    lateness: int = DEFAULT_LATENESS
+    most_lag: int = 1_000_000
+    epoch: timedelta = EPOCH
+    clock: Callable[[], int] = wall_clock
+
+
+class LivePipeline:
+    """A `connectors.pipeline.Pipeline`. Use `start`, and `stop` in the end."""
+
+    def __init__(self, data: Path, options: LiveOptions, rules: tuple[Rule, ...], held: ExitStack) -> None:
+        self.data, self.options, self.rules = data, options, rules
+        self._held = held
+        self._log = Log.open(data / "log", clock=options.clock)
+        held.callback(self._log.close)
+        self._store = _open_store(data)
+        held.callback(lambda: self._store.close())
+        self._progress = LiveProgress(committed=0)
+        self._desk = Desk(self._look_up)
+        self._stop = Flag()
+        self._trouble: str | None = "starting"
+        self._watchers: list[Watch] = []
+        self._followers: set[_Follower] = set()
+        self._feed_end = self._store.feed_end
+        self._write_now = Flag()
+        self._store_trouble: str | None = None
+        self.last_write_seconds = 0.0
+        self._thread = Thread(target=self._run, name="dataflow", daemon=True)
+        self._writer = Thread(target=self._keep_writing, name="store", daemon=True)
+
+    @classmethod
+    def start(cls, data: Path, options: LiveOptions | None = None, watch: Sequence[Watch] = ()) -> LivePipeline:
+        """Open a data directory, made if need be, and start. watch: told of every commit, in the writer's thread.
+
+        Raises ReplayError where another process holds it, StoreError, LogUnavailable, RuleError.
+        """
+        options = options or LiveOptions()
+        rules = rulefiles.load(options.rules, with_builtin=options.builtin)
+        with ExitStack() as stack:
+            stack.enter_context(held(data))
+            pipeline = cls(data, options, rules, stack.pop_all())
+        pipeline._watchers += watch
+        pipeline._thread.start()
+        pipeline._writer.start()
+        return pipeline
+
+    def stop(self) -> None:
+        """Finish what is under way, take a snapshot, close everything. What was accepted is in the log."""
+        self._stop.set()
+        self._write_now.set()
+        for thread in (self._thread, self._writer):
+            if thread.is_alive():
+                thread.join()
+        self._desk.give_up()
+        for follower in list(self._followers):
+            follower.wake()
+        self._held.close()
+
+    # ------------------------------------------------------------ the door
+
+    async def submit(self, bodies: Sequence[bytes], workspace: str, *, detail: bool, timeout: float) -> Receipt:
+        """Append records and wait for what becomes of them: see `connectors.pipeline.Pipeline`."""
+        lag = self._log.next_offset - self._progress.committed
+        if lag > self.options.most_lag:
+            raise Unavailable(f"{lag:,} accepted events wait to be processed; try again later", retry_after=2)
+        loop = asyncio.get_running_loop()
+        waiter = Waiter(loop, len(bodies), detail)
+        try:
+            appended = self._log.append(bodies, workspace)
+        except LogBusy as busy:
+            raise Unavailable(str(busy), getattr(busy, "retry_after", 1)) from None
+        except LogUnavailable as wrong:
+            raise Unavailable(str(wrong), getattr(wrong, "retry_after", 5)) from None
+        waiter.timer = loop.call_later(timeout, waiter.expire)
+        self._desk.wait(waiter, appended, _refused)
+        return await waiter.answer
+
+    def reading(self) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
+        """A connection to the store as it is now."""
+        return self._store.reading()
+
+    def health(self) -> Health:
+        """How it does, now."""
+        lag = self._log.next_offset - self._progress.committed
+        now = self._progress.now
+        age = (self.options.clock() - now) / SECOND if lag > 0 and now != NEVER else 0.0
+        return Health(
+            flow=self._trouble,
+            log=self._log.trouble,
+            store=self._store_trouble,
+            lag_records=max(lag, 0),
+            lag_seconds=age,
+        )
+
+    @property
+    def store_waiting(self) -> int:
+        """Events that are shown and not yet written."""
+        return self._store.waiting
+
+    async def changed(self, after: int, timeout: float) -> int:
+        """Wait until the feed has entries beyond number `after`, or for `timeout` seconds; its last number."""
+        if self._feed_end > after or self._stop.is_set():
+            return self._feed_end
+        follower = _Follower(asyncio.get_running_loop())
+        self._followers.add(follower)
+        try:
+            if self._feed_end <= after:
+                await asyncio.wait_for(follower.event.wait(), timeout)
+        except TimeoutError:
+            pass
+        finally:
+            self._followers.discard(follower)
+        return self._feed_end
+
+    # ------------------------------------------------------------ the dataflow
+
+    def _run(self) -> None:
+        pause = RETRY[0]
+        while True:
+            began = time.monotonic()
+            try:
+                self._flow_once()
+                self._trouble = "stopped"
+                return
+            except BaseException as error:  # Bytewax raises what Rust panics with, too
+                self._trouble = _cause(error)
+                logger.error("dataflow failed", reason=self._trouble, again_in=pause)
+            pause = RETRY[0] if time.monotonic() - began > 60 else min(2 * pause, RETRY[1])
+            if self._stop.wait(pause):
+                return
+            try:
+                self._reopen()
+            except StoreError as error:
+                self._trouble = str(error)
+
+    def _flow_once(self) -> None:
+        recovery = self.data / "recovery"
+        if not recovery.exists():
+            fresh = recovery.with_name("recovery.new")
+            fresh.mkdir(exist_ok=True)
+            init_db_dir(fresh, 1)  # type: ignore[no-untyped-call]
+            fresh.rename(recovery)
+        announced = self._store.announced()
+        flow = self._build(announced)
+        self._trouble = None
+        run_main(flow, epoch_interval=self.options.epoch, recovery_config=RecoveryConfig(str(recovery)))  # type: ignore[no-untyped-call]
+
+    def _build(self, announced: list[tuple[tuple[str, str, str], int, str]]) -> Dataflow:
+        options, progress = self.options, self._progress
+        progress.committed = 0
+        classifier, versions = Classifier(self.rules), RuleVersions(self.rules)
+        flow = Dataflow("live")
+        source = LogSource(self._log, options.clock, options.lateness, progress, self._stop)
+        batches = op.input("records", flow, source)
+        classified = op.map("classify", batches, partial(classify, classifier, True))
+        shares = op.flat_map("shard", classified, partial(share, SHARDS))
+        published = op.stateful_batch(
+            "detect",
+            shares,
+            lambda state: LiveDetect("0", [PARTITION], progress, announced, state, options.lateness),
+        )
+        outputs = op.map("published", published, lambda pair: (STORE, pair[1]))
+        stored = op.map("stored", classified, lambda pair: (STORE, store(*pair, versions, events=True)))
+        sink = LiveSink(self.data, self._store, self._desk, progress, SHARDS, self._watch, self._write_now)
+        op.output("store", op.merge("all", stored, outputs), sink)
+        return flow
+
+    def _reopen(self) -> None:
+        """A store whose writer failed in the middle: closed and opened anew."""
+        self._store.close()
+        self._store = LiveStore.open(self.data / "store.duckdb")
+
+    def _look_up(self, first: int, count: int) -> tuple[Outcome, ...]:
+        """Outcomes of committed records from the store. In the log's or the store's writer thread."""
+        found = []
+        with self._store.reading() as con:
+            for offset in range(first, first + count):
+                line = self._log.read(offset, 1, 0.0)
+                found.append(outcomes.of_store(con, offset, line.lines if line is not None else b"{}"))
+        return tuple(found)
+
+    def _watch(self, seen: Seen) -> None:
+        for watch in self._watchers:
+            watch(seen)
+
+    def _keep_writing(self) -> None:
+        """Write what the store shows, a few times a second. In a thread of its own."""
+        while not self._stop.is_set():
+            self._write_now.wait(WRITE_EVERY)
+            self._write_now.clear()
+            began = time.monotonic()
+            try:
+                if self._store.write():
+                    self.last_write_seconds = time.monotonic() - began
+                self._store_trouble = None
+            except StoreError as error:  # what waits stays shown, and the dataflow stops at its next snapshot
+                self._store_trouble = str(error)
+                self._stop.wait(RETRY[0])
+            if self._store.feed_end > self._feed_end:
+                self._feed_end = self._store.feed_end
+                for follower in list(self._followers):
+                    follower.wake()
+
+
+class _Follower:
+    """Somebody who waits for news in an event loop."""
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self.loop, self.event = loop, asyncio.Event()
+
+    def wake(self) -> None:
+        try:
+            self.loop.call_soon_threadsafe(self.event.set)
+        except RuntimeError:  # the loop is closed
+            pass
+
+
+def _open_store(data: Path) -> LiveStore:
+    path = data / "store.duckdb"
+    return LiveStore.open(path) if path.exists() else LiveStore.create(path, SHARDS)
+
+
+def _refused(error: BaseException) -> BaseException:
+    """What a caller is told where the log refuses."""
+    return Unavailable(str(error), getattr(error, "retry_after", 5))
+
+
+def _cause(error: BaseException) -> str:
+    """The sentence at the bottom of what Bytewax wraps around an error."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    return f"{type(error).__name__}: {error}"

@@ -1,0 +1,74 @@
+"""The detect step of the live service: one shard of the keys, published after every batch."""
+
+from __future__ import annotations
+
+import pickle
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from bytewax.operators import StatefulBatchLogic
+
+from flows.detect import ShardInput
+from flows.live_progress import LiveProgress
+from operators.clock import DEFAULT_LATENESS, NEVER
+from operators.events import SECOND
+from operators.live import LiveShard, Publication
+from operators.matches import Name
+
+# Settling changes nothing that anybody sees but the column `settled`: once a second of the log's time is enough.
+SETTLE = SECOND
+
+Announced = Iterable[tuple[Name, int, str]]  # key, opened at (µs), incident
+
+
+@dataclass(frozen=True, slots=True)
+class Published:
+    """What a shard publishes for all records before `upto`; now: the log's time, µs. live: keys with any state. over:
+    an incident that was closed before this instant, µs, will not change any more."""
+
+    shard: str
+    upto: int
+    now: int
+    publication: Publication
+    live: int
+    over: int
+
+
+class LiveDetect(StatefulBatchLogic[ShardInput, Published, bytes]):
+    """Feeds a live shard. announced: what the store shows of it beyond the snapshot."""
+
+    def __init__(
+        self,
+        name: str,
+        partitions: Iterable[str],
+        progress: LiveProgress,
+        announced: Announced,
+        state: bytes | None,
+        lateness: int = DEFAULT_LATENESS,
+    ) -> None:
+        self._name, self._progress, self._lateness = name, progress, lateness
+        if state is not None:
+            self._shard, self._now, self._settled = pickle.loads(state)
+        else:
+            self._shard, self._now, self._settled = LiveShard(partitions), NEVER, NEVER
+        for key, opened_at, incident in announced:
+            self._shard.announced(key, opened_at, incident)
+
+    def on_batch(self, values: list[ShardInput]) -> tuple[Iterable[Published], bool]:
+        """Take what came and publish what it makes of the keys."""
+        for value in values:
+            self._shard.add(value.partition, value.watermark, value.matches)
+            self._now = max(self._now, value.now)
+        watermark = self._shard.watermark
+        settle = watermark != NEVER and (self._settled == NEVER or watermark >= self._settled + SETTLE)
+        if settle:
+            self._settled = watermark
+        publication = self._shard.publish(self._now, settle=settle)
+        self._progress.timer = min(self._shard.next_due, self._shard.oldest_pending + self._lateness + 1)
+        live, over = self._shard.live_keys, self._shard.over
+        published = Published(self._name, values[-1].next_offset, self._now, publication, live, over)
+        return [published], StatefulBatchLogic.RETAIN
+
+    def snapshot(self) -> bytes:
+        """The shard, pickled at once: it goes on changing while Bytewax writes the snapshot."""
+        return pickle.dumps((self._shard, self._now, self._settled), protocol=5)

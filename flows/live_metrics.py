@@ -1,0 +1,73 @@
+"""What the live pipeline tells Prometheus; `docs/operations.md` says what each means and which to alert on."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from connectors.pipeline import Health
+from flows.live import LivePipeline
+from flows.live_sink import Seen
+
+_BATCHES = (1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000, 100_000)
+_SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
+
+
+class LiveMetrics(Collector):
+    """Counters that batches move, and gauges that are asked when somebody scrapes. Call it with each batch."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+
+        def counter(name: str, text: str) -> Counter:
+            return Counter(f"tocsin_{name}", text, registry=registry)
+
+        self._events = counter("events", "Events processed.")
+        self._matches = counter("matches", "Claims of rules on events.")
+        self._late = counter("late_events", "Events that came later than the allowed lateness.")
+        self._duplicates = counter("duplicate_events", "Events dropped because their id was seen within a day.")
+        self._dead = counter("dead_letters", "Records that could not be used.")
+        self._size = Histogram("tocsin_batch_records", "Records of a batch.", buckets=_BATCHES, registry=registry)
+        self._seconds = Histogram(
+            "tocsin_show_seconds", "Seconds to let readers see a batch.", buckets=_SECONDS, registry=registry
+        )
+        self._live = 0
+        self.pipeline: LivePipeline | None = None  # known only after it has started
+        registry.register(self)
+
+    def __call__(self, seen: Seen) -> None:
+        """A batch is processed."""
+        counts = seen.counts
+        self._events.inc(counts.events)
+        self._matches.inc(counts.matches)
+        self._late.inc(counts.late)
+        self._duplicates.inc(counts.duplicates)
+        self._dead.inc(counts.dead_letters)
+        self._size.observe(counts.records)
+        self._seconds.observe(seen.seconds)
+        self._live = seen.live
+
+    def collect(self) -> Iterable[Metric]:
+        """The gauges, now."""
+        if self.pipeline is None:
+            return
+        health: Health = self.pipeline.health()
+        waiting, written = self.pipeline.store_waiting, self.pipeline.last_write_seconds
+        for name, text, value in (
+            ("flow_lag_records", "Accepted records that cannot be queried yet.", float(health.lag_records)),
+            ("flow_lag_seconds", "How long the oldest of them has waited.", health.lag_seconds),
+            ("flow_up", "1 while the dataflow runs.", float(health.flow is None)),
+            ("log_up", "1 while the log takes records.", float(health.log is None)),
+            ("store_up", "1 while the store can be written.", float(health.store is None)),
+            ("live_keys", "Keys that hold state: open incidents, cooldowns, windows.", float(self._live)),
+            ("store_waiting_events", "Events that can be queried and are not written yet.", float(waiting)),
+            ("store_write_seconds", "Seconds of the last write of the store.", written),
+        ):
+            yield GaugeMetricFamily(f"tocsin_{name}", text, value)
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing beforehand: the registry would ask for the gauges instead."""
+        return ()

@@ -1,0 +1,224 @@
+"""The live store as a Bytewax sink: each batch is shown as soon as everything that follows from it is known.
+
+Guarantee: exactly once. Changes are shown as a whole; a snapshot is taken only when everything before it is written;
+after a crash the store first drops what lies beyond the snapshot, and what comes again replaces its equal. Whoever
+waits for a record is told once all that follows from it can be read.
+"""
+
+from __future__ import annotations
+
+import pickle
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from threading import Event as Flag
+
+import polars as pl
+from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
+
+from connectors import lake
+from connectors.live_store import LiveStore
+from connectors.memtable import Changes
+from connectors.pipeline import Outcome
+from connectors.store import Position
+from flows import outcomes
+from flows.desk import Desk
+from flows.live_detect import Published
+from flows.live_progress import LiveProgress
+from flows.live_source import PARTITION
+from flows.sink import STORE, Counts, Stored
+from operators.clock import NEVER
+from operators.live import Publication, merged
+from operators.settings import Settings
+
+PUBLISH = 300.0  # seconds between publications of the lake
+CACHED = 10_000  # incidents whose tenants are remembered, for answers
+WRITE_NOW = 50_000  # events that are worth a file of their own: they need not wait for the next write
+MOST_WAITING = 400_000  # events in memory before the dataflow waits for the store
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """Some records are processed, for those who watch. seconds: since the batch before was. live: keys with state."""
+
+    counts: Counts
+    seconds: float
+    live: int
+
+
+Watch = Callable[[Seen], None]
+
+
+class LivePartition(StatefulSinkPartition[Stored | Published, bytes]):
+    """The one writer of what the live store shows. shards: whose publications make a batch complete. write: set where
+    the store should write what waits, now."""
+
+    def __init__(
+        self,
+        data: Path,
+        store: LiveStore,
+        desk: Desk,
+        progress: LiveProgress,
+        shards: int,
+        watch: Watch,
+        write: Flag,
+        state: bytes | None,
+    ) -> None:
+        self._data, self._store, self._desk, self._progress = data, store, desk, progress
+        self._watch, self._write = watch, write
+        self._position, self._counts = Position(0), Counts()
+        self._settings: dict[str, Settings] = {}
+        self._forgotten = [NEVER, NEVER]  # what was over at the snapshots before this one, µs
+        if state is not None:
+            self._position, self._counts, self._settings, self._forgotten = pickle.loads(state)
+        store.repeat({PARTITION: self._position.next_offset})
+        self._shown = self._taken = self._lake_upto = self._position.next_offset
+        self._stored: list[Stored] = []
+        self._published: list[Published] = []
+        self._reached = {str(n): self._shown for n in range(shards)}
+        self._over = NEVER
+        self._tenants: dict[str, set[str]] = {}
+        self._lake = time.monotonic()
+
+    def write_batch(self, items: list[Stored | Published]) -> None:
+        """Gather; show what is complete."""
+        for item in items:
+            if isinstance(item, Stored):
+                self._stored.append(item)
+                self._taken = item.next_offset
+            else:
+                self._published.append(item)
+                self._reached[item.shard] = item.upto
+                self._over = max(self._over, item.over)
+        if min(self._taken, *self._reached.values()) > self._shown:
+            self._show()
+
+    def snapshot(self) -> bytes:
+        """Everything so far is in the store: this is where a resumed run begins."""
+        if self._stored or self._published:
+            self._show()
+        self._store.write()
+        # What was over two snapshots ago is over in every snapshot that a run may still begin from.
+        self._store.maintain(self._forgotten[0])
+        self._forgotten = [self._forgotten[1], self._over]
+        if self._lake_upto < self._shown and time.monotonic() - self._lake >= PUBLISH:
+            self._publish_lake()
+        return pickle.dumps((self._position, self._counts, self._settings, self._forgotten), protocol=5)
+
+    def close(self) -> None:
+        """Write the rest and leave the lake up to date."""
+        if self._stored or self._published:
+            self._show()
+        self._store.write()
+        if self._lake_upto < self._shown:
+            self._publish_lake()
+
+    def _publish_lake(self) -> None:
+        with self._store.exclusive() as store:
+            store.note({f"count.{name}": str(value) for name, value in vars(self._counts).items()})
+            lake.publish(store, self._data)
+        self._lake, self._lake_upto = time.monotonic(), self._shown
+
+    def _show(self) -> None:
+        """Let readers see what is complete, then tell those who wait."""
+        began = time.monotonic()
+        stored, self._stored = self._stored, []
+        published, self._published = self._published, []
+        upto = min(self._taken, *self._reached.values())
+        publication = merged([each.publication for each in published]) if published else None
+        counts = Counts()
+        for item in stored:
+            counts.add(item.counts)
+            watermark = self._position.watermark if item.watermark == NEVER else item.watermark
+            self._position = Position(item.next_offset, watermark)
+        self._counts.add(counts)
+        settings = self._changed_settings(stored[-1].settings) if stored else {}
+        self._store.accept(Changes(_tables(stored), publication, {PARTITION: self._position}, settings))
+        if self._store.waiting >= WRITE_NOW:
+            self._write.set()
+            if self._store.waiting >= MOST_WAITING:
+                self._store.write()
+        events = [item.events for item in stored if item.events is not None]
+        answers = outcomes.of_commit(
+            self._desk.asked(upto), events, [item.dead_letters for item in stored], publication
+        )
+        told = self._with_tenants(publication, answers)
+        self._shown = self._progress.committed = upto
+        self._progress.now = max((item.now for item in published), default=self._progress.now)
+        self._desk.committed(upto, told)
+        live = max((item.live for item in published), default=0)
+        self._watch(Seen(counts, time.monotonic() - began, live))
+
+    def _changed_settings(self, settings: Mapping[str, Settings]) -> dict[str, str]:
+        """The settings that the store does not have yet, as JSON text."""
+        changed = {
+            workspace: held.model_dump_json(exclude_unset=True)
+            for workspace, held in settings.items()
+            if self._settings.get(workspace) != held
+        }
+        self._settings = dict(settings) if changed else self._settings
+        return changed
+
+    def _with_tenants(self, publication: Publication | None, answers: dict[int, Outcome]) -> dict[int, Outcome]:
+        """The answers with all tenants of their incidents, of which a publication tells only the changed ones."""
+        if publication is not None:
+            for incident in (*publication.gone.incidents, *publication.gone.tenants):
+                self._tenants.pop(incident, None)
+            rows = publication.output.incident_tenants
+            if rows.height > CACHED:
+                self._tenants.clear()
+            elif self._tenants:
+                for incident, tenant in rows.select("incident_id", "tenant").iter_rows():
+                    if incident in self._tenants:
+                        self._tenants[incident].add(tenant)
+        wanted = {answer.incident_id for answer in answers.values() if answer.incident_id is not None}
+        missing = sorted(wanted.difference(self._tenants))
+        if missing:
+            if len(self._tenants) + len(missing) > CACHED:
+                self._tenants.clear()
+                missing = sorted(wanted)
+            known = self._store.tenants(missing)
+            self._tenants.update({incident: set(known.get(incident, ())) for incident in missing})
+        return {
+            offset: answer
+            if answer.incident_id is None
+            else replace(answer, tenants=tuple(sorted(self._tenants[answer.incident_id])))
+            for offset, answer in answers.items()
+        }
+
+
+def _tables(stored: list[Stored]) -> dict[str, pl.DataFrame]:
+    """The rows to append, where there are any."""
+    frames = {
+        "events": [item.events for item in stored if item.events is not None],
+        "claims": [item.claims for item in stored],
+        "dead_letters": [item.dead_letters for item in stored],
+        "rules": [item.rules for item in stored],
+    }
+    full = {name: [frame for frame in parts if frame.height] for name, parts in frames.items()}
+    return {name: pl.concat(parts) for name, parts in full.items() if parts}
+
+
+class LiveSink(FixedPartitionedSink[Stored | Published, bytes]):
+    """The live store, its one partition."""
+
+    def __init__(
+        self,
+        data: Path,
+        store: LiveStore,
+        desk: Desk,
+        progress: LiveProgress,
+        shards: int,
+        watch: Watch,
+        write: Flag,
+    ) -> None:
+        self._given = (data, store, desk, progress, shards, watch, write)
+
+    def list_parts(self) -> list[str]:
+        """There is one."""
+        return [STORE]
+
+    def build_part(self, step_id: str, for_part: str, resume_state: bytes | None) -> LivePartition:
+        """Start where the snapshot left off."""
+        return LivePartition(*self._given, resume_state)

@@ -1,0 +1,404 @@
+"""A shard that answers at once: settled rows, and in their place what the pending matches make of them so far (S11).
+
+Each step settles what no late record can reach and runs a copy of the keys that something happened to through all
+their pending matches. What a key showed before and no longer does is taken back; keys that nothing happened to are not
+looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from heapq import heappop, heappush
+from typing import Any
+
+import numpy as np
+import polars as pl
+
+from operators.clock import NEVER
+from operators.frames import empty, framed
+from operators.keys import CLOSED, OPEN
+from operators.lifecycle import advance
+from operators.matches import RESOLVE, KeyedMatches, Matches, Name
+from operators.output import INCIDENT_TENANTS, MEMBERS, NO_OUTPUT, Emission, Output
+from operators.shard import FOREVER, Namer, Shard
+from operators.state import State
+from operators.tables import put, take
+
+
+@dataclass(frozen=True, slots=True)
+class Gone:
+    """Rows that were shown and no longer hold.
+
+    incidents: with everything of theirs. steps: incident -> the number of its first transition that is void.
+    alerts: ids. tenants: incidents whose tenants are all told anew.
+    """
+
+    incidents: tuple[str, ...] = ()
+    steps: tuple[tuple[str, int], ...] = ()
+    alerts: tuple[str, ...] = ()
+    tenants: tuple[str, ...] = ()
+
+    def __bool__(self) -> bool:
+        return bool(self.incidents or self.steps or self.alerts or self.tenants)
+
+
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """What a reader sees change: every row replaces the one with its key, after what is `gone` has gone.
+
+    members: MEMBERS of the pending matches of the keys that were looked at. news: the transitions and alerts among it
+    that nobody has seen yet.
+    """
+
+    output: Output
+    gone: Gone
+    members: pl.DataFrame
+    news: Output
+
+
+def merged(publications: Sequence[Publication]) -> Publication:
+    """Several publications, one after the other, as one; at least one."""
+    first, *rest = publications
+    output, gone, news = first.output, first.gone, first.news
+    for later in rest:
+        output = (_without(output, later.gone) if later.gone else output).joined(later.output)
+        news = news.joined(later.news)
+        gone = Gone(
+            gone.incidents + later.gone.incidents,
+            gone.steps + later.gone.steps,
+            gone.alerts + later.gone.alerts,
+            gone.tenants + later.gone.tenants,
+        )
+    return Publication(output, gone, pl.concat([each.members for each in publications]), news)
+
+
+def _without(output: Output, gone: Gone) -> Output:
+    """The rows that are not gone."""
+    steps = pl.DataFrame(list(gone.steps), schema={"incident_id": pl.String(), "void": pl.Int64()}, orient="row")
+    of = pl.col("incident_id").is_in(gone.incidents)
+    transitions = output.transitions.join(steps, on="incident_id", how="left", maintain_order="left")
+    return Output(
+        output.incidents.filter(~pl.col("id").is_in(gone.incidents)),
+        output.incident_tenants.filter(~of & ~pl.col("incident_id").is_in(gone.tenants)),
+        transitions.filter(~of & (pl.col("void").is_null() | (pl.col("n") < pl.col("void")))).drop("void"),
+        output.alerts.filter(~of & ~pl.col("id").is_in(gone.alerts)),
+    )
+
+
+@dataclass(slots=True)
+class _Shown:
+    """What is shown of a key beyond its settled state.
+
+    deadline: the instant, µs, at which time alone changes it. steps, events: of each of its incidents that is not
+    final, how many transitions and events. alerts: those that are not settled.
+    """
+
+    deadline: int = FOREVER
+    steps: dict[str, int] = field(default_factory=dict)
+    events: dict[str, int] = field(default_factory=dict)
+    alerts: set[str] = field(default_factory=set)
+
+
+class LiveShard(Shard):
+    """A shard whose pending matches are visible. Picklable. Instants given to `publish` never decrease."""
+
+    def __init__(self, partitions: Iterable[str] = ()) -> None:
+        super().__init__(partitions)
+        self._shown: dict[Name, _Shown] = {}
+        self._touched: dict[Name, None] = {}
+        self._deadlines: list[tuple[int, Name]] = []  # a heap over what is shown; stale entries are skipped
+        self._new_steps: list[tuple[str, int]] = []  # what this step shows for the first time
+        self._new_alerts: list[str] = []
+        self._next_timer = NEVER  # no settled key that is not shown has a deadline before this, µs
+
+    def add(self, partition: str, watermark: int, matches: Matches | KeyedMatches | None = None) -> None:
+        """Take a partition's next matches (in offset order) and its watermark after them, µs."""
+        if matches is not None and len(matches):
+            matches = matches.keyed()
+            used = np.zeros(len(matches.names), np.bool_)
+            used[matches.rows["slot"]] = True
+            self._touched.update(dict.fromkeys(matches.names[n] for n in used.nonzero()[0].tolist()))
+        super().add(partition, watermark, matches)
+
+    def announced(self, name: Name, opened_at: int, incident: str) -> None:
+        """Tell of an unsettled incident that a store shows already: its id stays its own (S12)."""
+        known = self._announced.setdefault(name, [])
+        if (opened_at, incident) not in known:
+            known.append((opened_at, incident))
+        shown = self._shown.setdefault(name, _Shown(NEVER))
+        shown.deadline = NEVER
+        # More than there can be, so that whatever does not come again is taken back.
+        shown.steps.setdefault(incident, 1 << 30)
+        shown.events.setdefault(incident, 1 << 62)
+        heappush(self._deadlines, (NEVER, name))
+
+    def due(self, until: int) -> bool:
+        """Is there something that time alone changes by `until`, µs: a deadline to pass, or a match to settle?"""
+        if self._deadlines and self._deadlines[0][0] <= until:
+            return True
+        return self._next_timer <= until or self._pending.oldest < self.watermark
+
+    @property
+    def next_due(self) -> int:
+        """The earliest instant, µs, at which time alone may change what is shown; FOREVER where none is known."""
+        shown = self._deadlines[0][0] if self._deadlines else FOREVER
+        return min(shown, self._next_timer if self._next_timer != NEVER else FOREVER)
+
+    @property
+    def oldest_pending(self) -> int:
+        """The earliest `at` of the matches that are not settled, µs; FOREVER where there is none."""
+        return self._pending.oldest
+
+    @property
+    def over(self) -> int:
+        """The instant, µs, before which an incident has to be closed so that nothing can reopen it any more."""
+        longest = int(self._state.policies.cooldown.max(initial=0))
+        return self._settled - longest if self._settled != NEVER else NEVER
+
+    def publish(self, until: int, *, settle: bool = True) -> Publication:
+        """Bring what is shown up to all matches so far, and to the timers up to `until`, µs.
+
+        settle: also make final what no late record can reach.
+        """
+        self._new_steps, self._new_alerts = [], []
+        output = self._settle() if settle else NO_OUTPUT
+        names = self._due_by(until)
+        for name in self._touched:
+            names[name] = None
+        self._touched = {}
+        gone, members = Gone(), empty(MEMBERS)
+        if names:
+            provisional, gone, members = self._run(list(names), until)
+            output = output.joined(provisional)
+        return Publication(output, gone, members, self._news(output))
+
+    def _news(self, output: Output) -> Output:
+        """The transitions and alerts that were marked as new."""
+        if not (self._new_steps or self._new_alerts):
+            return NO_OUTPUT
+        steps, alerts = set(self._new_steps), set(self._new_alerts)
+        transitions = output.transitions
+        return Output(
+            NO_OUTPUT.incidents,
+            NO_OUTPUT.incident_tenants,
+            _chosen(transitions, [step in steps for step in _pairs(transitions, "incident_id", "n")]),
+            _chosen(output.alerts, [alert in alerts for alert in output.alerts["id"].to_list()]),
+        )
+
+    # ------------------------------------------------------------ settled
+
+    def _settle(self) -> Output:
+        """Settle; what became final, and the settled state of keys of which nothing more is shown."""
+        until = self.watermark
+        if until == NEVER or until <= self._settled:
+            return NO_OUTPUT
+        emission = self._advance(until - 1, until)
+        output = emission.output(settled=True)
+        moved = emission.reported()
+        keys = emission.keys()
+        for alert, incident in _pairs(output.alerts, "id", "incident_id"):
+            shown = self._shown.get(keys[incident])
+            if shown is not None and alert in shown.alerts:
+                shown.alerts.discard(alert)
+            else:
+                self._new_alerts.append(alert)
+        for incident, n in _pairs(output.transitions, "incident_id", "n"):
+            shown = self._shown.get(keys[incident])
+            if shown is None or n >= shown.steps.get(incident, 0):
+                self._new_steps.append((incident, n))
+        hidden = self._hidden(moved)
+        rest = [name for name in self._shown if name not in moved and self._agrees(name)]
+        for name in rest:
+            self._forget(name)
+        told = Emission(self._state.policies, self._state.texts)
+        slots = [slot for name in rest if (slot := self._state.keys.find(name)) is not None]
+        self._state.emit(np.array(slots, np.int64), told)
+        self._next_timer = self._first_timer()
+        # A row that pending matches have changed already must not fall back to what is settled of it.
+        return output.without_state_of(hidden).joined(told.output(settled=True))
+
+    def _hidden(self, moved: dict[Name, list[str]]) -> list[str]:
+        """Of the incidents that settled on, those whose shown state is ahead of the settled one."""
+        hidden: list[str] = []
+        for name, incidents in moved.items():
+            shown = self._shown.get(name)
+            slot = self._state.keys.find(name)
+            current = self._state.keys.incidents[slot] if slot is not None else ""
+            if shown is not None:
+                for incident in incidents:
+                    if incident != current:  # it is over: final
+                        shown.steps.pop(incident, None)
+                        shown.events.pop(incident, None)
+            if name in self._pending.numbers or name in self._touched or (shown is not None and not self._agrees(name)):
+                hidden += [current] if current else []
+            else:
+                self._forget(name)
+        return hidden
+
+    def _agrees(self, name: Name) -> bool:
+        """Is everything that is shown of a key settled?"""
+        if name in self._pending.numbers or name in self._touched:
+            return False
+        shown, slot = self._shown[name], self._state.keys.find(name)
+        if slot is None or not self._state.keys.rows["active"][slot]:
+            return not shown.steps
+        return shown.steps == {self._state.keys.incidents[slot]: int(self._state.keys.rows["transitions"][slot])}
+
+    def _forget(self, name: Name) -> None:
+        """Nothing is shown of a key beyond its settled state."""
+        self._shown.pop(name, None)
+        self._announced.pop(name, None)
+
+    def _first_timer(self) -> int:
+        """The first deadline of the settled state of keys that are not shown, µs."""
+        row = self._state.keys.rows
+        deadline = np.where(row["status"] == OPEN, row["recover"], row["close"])
+        waits = row["active"] & (row["status"] != CLOSED)
+        for name in self._shown:
+            slot = self._state.keys.find(name)
+            if slot is not None:
+                waits[slot] = False
+        return int(deadline[waits].min()) if waits.any() else FOREVER
+
+    # ------------------------------------------------------------ provisional
+
+    def _due_by(self, until: int) -> dict[Name, None]:
+        """The keys that time alone changes by `until`."""
+        names: dict[Name, None] = {}
+        while self._deadlines and self._deadlines[0][0] <= until:
+            deadline, name = heappop(self._deadlines)
+            shown = self._shown.get(name)
+            if shown is not None and shown.deadline == deadline:
+                names[name] = None
+        if self._next_timer <= until:
+            row = self._state.keys.rows
+            ends = np.where(row["status"] == OPEN, row["recover"], row["close"])
+            due = np.flatnonzero(row["active"] & (row["status"] != CLOSED) & (ends <= until))
+            for slot in due.tolist():
+                name = self._state.keys.name(slot)
+                if name not in self._shown:
+                    names[name] = None
+        return names
+
+    def _run(self, names: list[Name], until: int) -> tuple[Output, Gone, pl.DataFrame]:
+        """Run a copy of these keys through their pending matches, and tell what changed."""
+        copy = self._copy_of(names)
+        rows = self._rows(self._pending.of(names), copy.keys, self._pending.names)
+        emission = Emission(copy.policies, copy.texts, tracks=True)
+        namer = Namer(self._announced)
+        advance(copy, rows, until, emission, name=namer)
+        output = emission.output(settled=False)
+        commanded = bool((rows["kind"] == RESOLVE).any())
+        gone = self._compare(names, copy, emission, output, namer)
+        if gone.tenants or commanded:
+            output = self._with_all_tenants(output, gone.tenants)
+        members = emission.members()
+        if self._next_timer <= until:
+            self._next_timer = self._first_timer()
+        return output, gone, members
+
+    def _compare(self, names: list[Name], copy: State, emission: Emission, output: Output, namer: Namer) -> Gone:
+        """Remember what is shown of these keys now; what was shown before and is no longer."""
+        states = emission.states()
+        alerts: dict[Name, set[str]] = {}
+        keys = emission.keys()
+        for alert, incident in _pairs(output.alerts, "id", "incident_id"):
+            alerts.setdefault(keys[incident], set()).add(alert)
+        incidents: list[str] = []
+        steps: list[tuple[str, int]] = []
+        taken: list[str] = []
+        anew: list[str] = []
+        for name in names:
+            before = self._shown.pop(name, None) or self._settled_of(name)
+            now = _Shown(self._deadline(name, copy), {}, {}, alerts.get(name, set()))
+            for incident, (transitions, events) in states.get(name, {}).items():
+                now.steps[incident], now.events[incident] = transitions, events
+                self._new_steps += [(incident, n) for n in range(before.steps.get(incident, 0), transitions)]
+                if transitions < before.steps.get(incident, 0):
+                    steps.append((incident, transitions))
+                if events < before.events.get(incident, 0):
+                    anew.append(incident)
+            incidents += [incident for incident in before.steps if incident not in now.steps]
+            taken += sorted(before.alerts - now.alerts)
+            self._new_alerts += sorted(now.alerts - before.alerts)
+            given = namer.given.get(name)
+            if given:
+                self._announced[name] = given
+            else:
+                self._announced.pop(name, None)
+            if now.steps:
+                self._shown[name] = now
+                if now.deadline != FOREVER:
+                    heappush(self._deadlines, (now.deadline, name))
+        return Gone(tuple(incidents), tuple(steps), tuple(taken), tuple(anew))
+
+    def _settled_of(self, name: Name) -> _Shown:
+        """What everybody knows of a key of which nothing more than its settled state is shown."""
+        slot = self._state.keys.find(name)
+        known = _Shown()
+        if slot is not None and self._state.keys.rows["active"][slot]:
+            known.steps[self._state.keys.incidents[slot]] = int(self._state.keys.rows["transitions"][slot])
+        return known
+
+    def _deadline(self, name: Name, copy: State) -> int:
+        slot = copy.keys.find(name)
+        if slot is None:
+            return FOREVER
+        row = copy.keys.rows[slot]
+        if not row["active"] or row["status"] == CLOSED:
+            return FOREVER
+        return int(row["recover"] if row["status"] == OPEN else row["close"])
+
+    def _copy_of(self, names: list[Name]) -> State:
+        """A state with only these keys, whose retained rows have no offsets: they are told of already."""
+        mine = self._state
+        copy = State(policies=mine.policies, texts=mine.texts)
+        old: list[int] = []
+        new: list[int] = []
+        for name in names:
+            slot = mine.keys.find(name)
+            if slot is not None:
+                old.append(slot)
+                new.append(copy.keys.slot(name))
+                copy.keys.incidents[new[-1]] = mine.keys.incidents[slot]
+                copy.keys.sources[new[-1]] = mine.keys.sources[slot]
+        if not old:
+            return copy
+        order = np.argsort(old)
+        slots, moved = np.array(old)[order], np.zeros(len(mine.keys.rows), np.int64)
+        moved[old] = new
+        put(copy.keys.rows, np.array(new), take(mine.keys.rows, np.array(old)))
+        tenants, retained = mine.tenants.of(slots), mine.retained_of(slots)
+        for rows in (tenants, retained):
+            rows["slot"] = moved[rows["slot"]]
+        retained["offset"] = -1
+        copy.tenants.put(tenants)
+        copy.retain(retained)
+        return copy
+
+    def _with_all_tenants(self, output: Output, incidents: Iterable[str]) -> Output:
+        """The output with every tenant of some incidents: the settled ones beside those that came anew."""
+        keys, texts = self._state.keys, self._state.texts
+        where = {keys.incidents[slot]: slot for slot in keys.live().tolist()}
+        told = set(_pairs(output.incident_tenants, "incident_id", "tenant"))
+        frames = [output.incident_tenants]
+        for incident in incidents:
+            if incident in where:
+                rows = self._state.tenants.of(np.array([where[incident]]))
+                fresh = [(incident, tenant) not in told for tenant in texts.named(rows["tenant"])]
+                rows = take(rows, np.array(fresh, np.bool_))
+                tenants = texts.column(rows["tenant"])
+                ids = [incident] * len(rows)
+                frames.append(framed(INCIDENT_TENANTS, ids, tenants, rows["count"], rows["first"], rows["last"]))
+        return output.with_tenants(pl.concat(frames))
+
+
+def _pairs(frame: pl.DataFrame, one: str, other: str) -> Iterable[tuple[Any, Any]]:
+    """Two columns, row by row."""
+    return zip(frame.get_column(one).to_list(), frame.get_column(other).to_list(), strict=True)
+
+
+def _chosen(frame: pl.DataFrame, rows: list[bool]) -> pl.DataFrame:
+    """Some of the rows."""
+    return frame if all(rows) else frame.filter(pl.Series(rows, dtype=pl.Boolean))

@@ -1,0 +1,73 @@
+"""The whole service but for the dataflow: from the settings to the last closed connection."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Protocol
+
+from prometheus_client import CollectorRegistry
+from rich.console import Console
+
+from connectors.control import Control, ControlError
+from connectors.pipeline import Pipeline
+from operators.rules import Rule
+from query_api import reading, server
+from query_api.app import create_app
+from query_api.integrations_feed import close_streams
+from query_api.logs import adopt, configure, make_log
+from query_api.settings import ServiceSettings, SettingsError
+from query_api.welcome import demo_key, show_welcome
+
+
+class ServiceError(Exception):
+    """The service cannot start; the text says in one sentence why."""
+
+
+class RunningPipeline(Pipeline, Protocol):
+    """A pipeline that somebody started."""
+
+    @property
+    def rules(self) -> Sequence[Rule]:
+        """Those it runs with."""
+        ...
+
+    def stop(self) -> None:
+        """Finish what is under way and close everything."""
+        ...
+
+
+def serve_until_told(
+    start: Callable[[], RunningPipeline],
+    data: Path,
+    host: str,
+    port: int,
+    environ: Mapping[str, str],
+    registry: CollectorRegistry,
+    console: Console,
+    *,
+    demo: bool,
+) -> None:
+    """Serve until SIGINT or SIGTERM. start: starts the pipeline; demo: with a workspace for trying it.
+
+    Raises ServiceError, AddressError, and what `start` raises.
+    """
+    try:
+        settings = ServiceSettings.from_env(environ)
+        log = make_log(form=settings.log_format, level=settings.log_level)
+        configure(form=settings.log_format, level=settings.log_level)
+        adopt(log, "uvicorn", "alembic")
+        with ExitStack() as stack:
+            listener = stack.enter_context(server.listen(host, port))
+            pipeline = start()
+            stack.callback(pipeline.stop)
+            stack.callback(reading.close, pipeline)
+            control = Control.open(settings.control_url or f"sqlite:///{data / 'control.sqlite'}", data / "secret.key")
+            stack.callback(control.close)
+            app = create_app(control, pipeline, settings, rules=pipeline.rules, registry=registry, log=log)
+            key = demo_key(control) if demo else None
+            show_welcome(console, f"http://{host}:{listener.getsockname()[1]}", key)
+            server.run(app, listener, stopping=lambda: close_streams(pipeline))
+    except (ControlError, SettingsError) as wrong:
+        raise ServiceError(str(wrong)) from wrong

@@ -1,0 +1,176 @@
+"""A live shard: what a reader sees at any moment is what all matches so far come to (S11)."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from operators.live import LiveShard
+from tests import oracle
+from tests.harness import START, LivePlant, M, S, event_count, expected, matches, policy, unnamed
+from tests.oracle import RESOLVE, Match
+from tests.strategies import Scenario, arrivals, scenarios
+
+
+@given(st.data(), scenarios(size=20), st.integers(1, 2))
+def test_a_reader_sees_the_oracle_of_what_has_arrived(data: st.DataObject, scenario: Scenario, shards: int) -> None:
+    """An answer is immediate and right, whatever was settled before and however often somebody restarted."""
+    plant = LivePlant(scenario.records, shards)
+    brought: list[Match] = []
+    until = START
+    for step in data.draw(arrivals(scenario)):
+        items = scenario.claimed(step.partition, step.rows)
+        brought += items
+        plant.add(step.partition, step.watermark, items)
+        if step.restart:
+            plant.restart()
+        if step.ask is not None or step.settle:
+            until = max([until, *(m.at for m in brought)]) + max(0, (step.ask or 0) - 1)
+            seen = plant.ask(until, settle=step.settle)
+            assert unnamed(seen) == unnamed(expected(oracle.run(brought, until)))
+    # Once every watermark has passed everything, all of it is final.
+    for name in scenario.records:
+        plant.add(name, max(until, scenario.end) + 1, [])
+    seen = plant.ask(max(until, scenario.end), settle=True)
+    assert unnamed(seen) == unnamed(expected(oracle.run(scenario.matches, max(until, scenario.end))))
+
+
+def at(seconds: int, offset: int, **fields: Any) -> Match:
+    return Match(START + seconds * S, "p", offset, fields.pop("policy", policy()), **fields)
+
+
+def test_an_announced_incident_keeps_its_id_when_a_late_event_moves_its_opening() -> None:
+    """Alerts and callers already know it (S12); a store made by replay alone has the id of the settled opening."""
+    plant = LivePlant(["p"])
+    plant.add("p", START, [at(5, 0)])
+    announced = plant.ask(START + 5 * S)["incidents"][0]["id"]
+    plant.add("p", START, [at(3, 1)])
+    (moved,) = plant.ask(START + 5 * S)["incidents"]
+    assert (moved["id"], moved["opened_at"], moved["event_count"]) == (announced, START + 3 * S, 2)
+    plant.add("p", START + 9 * S, [])
+    (settled,) = plant.ask(START + 9 * S, settle=True)["incidents"]
+    assert (settled["id"], settled["opened_at"]) == (announced, START + 3 * S)
+
+
+def test_an_incident_that_a_late_event_prevents_disappears() -> None:
+    """What was shown is replaced by what is true now: here by a longer first incident and nothing else."""
+    plant = LivePlant(["p"])
+    plant.add("p", START, [at(0, 0), at(1800, 1)])
+    assert len(plant.ask(START + 1800 * S)["incidents"]) == 2
+    plant.add("p", START, [at(1000, 2)])
+    (only,) = plant.ask(START + 1800 * S)["incidents"]
+    assert only["event_count"] == 3
+
+
+def test_two_incidents_of_a_key_never_share_an_id() -> None:
+    """A late event may open an incident of its own before the announced one: that one keeps its id."""
+    plant = LivePlant(["p"])
+    plant.add("p", START, [at(7200, 0)])
+    announced = plant.ask(START + 7200 * S)["incidents"][0]["id"]
+    plant.add("p", START, [at(0, 1)])
+    named = {row["opened_at"]: row["id"] for row in plant.ask(START + 7200 * S)["incidents"]}
+    assert named[START + 7200 * S] == announced
+    assert named[START] != announced
+    plant.add("p", START + 9000 * S, [])
+    assert {row["id"] for row in plant.ask(START + 9000 * S, settle=True)["incidents"]} == set(named.values())
+
+
+def test_a_late_event_takes_back_a_step_that_time_made() -> None:
+    """Recovering was true of what had arrived; the timeline must not keep it when it no longer is."""
+    plant = LivePlant(["p"])
+    plant.add("p", START + S, [at(0, 0)])
+    assert len(plant.ask(START + 301 * S, settle=True)["transitions"]) == 2
+    plant.add("p", START + S, [at(290, 1)])
+    view = plant.ask(START + 301 * S)
+    assert [row["to_status"] for row in view["transitions"]] == ["Open"]
+    assert view["incidents"][0]["status"] == "Open"
+
+
+def test_time_alone_moves_what_nobody_touches() -> None:
+    """Nobody sends anything any more: the incident recovers and closes all the same, at its deadlines."""
+    plant = LivePlant(["p"])
+    plant.add("p", START, [at(0, 0)])
+    seen = []
+    for minute in range(0, 17):
+        plant.add("p", START + (minute * 60 - 30) * S, [])
+        seen.append(plant.ask(START + minute * 60 * S, settle=True)["incidents"][0]["status"])
+    assert seen == ["Open"] * 5 + ["Recovering"] * 10 + ["Closed"] * 2
+
+
+def test_an_event_ahead_of_the_clock_is_answered_at_once() -> None:
+    """A producer whose clock is ten seconds fast still learns its incident; nobody else's timers run early."""
+    plant = LivePlant(["p"])
+    plant.add("p", START, [at(10, 0)])
+    (incident,) = plant.ask(START)["incidents"]
+    assert (incident["status"], incident["opened_at"]) == ("Open", START + 10 * S)
+
+
+def test_a_resolve_that_comes_between_moves_tenants_to_the_later_incident() -> None:
+    """The first incident must not keep a tenant whose only event now belongs to the next one."""
+    quick = policy(recovery=S, close=S, cooldown=S)
+    plant = LivePlant(["p"])
+    plant.add("p", START, [at(0, 0, tenant="a", policy=quick), at(1, 1, tenant="b", policy=quick)])
+    assert len(plant.ask(START + S)["incident_tenants"]) == 2
+    late = [at(0, 2, policy=quick, kind=RESOLVE)]
+    plant.add("p", START, late)
+    brought = [at(0, 0, tenant="a", policy=quick), at(1, 1, tenant="b", policy=quick), *late]
+    assert unnamed(plant.ask(START + S)) == unnamed(expected(oracle.run(brought, START + S)))
+
+
+def test_who_opened_it_and_who_belongs_to_it() -> None:
+    """The caller of the third event learns that it opened the incident; those before learn of none, the next of it."""
+    plant = LivePlant(["p"])
+    rule = policy(event_count(3, M))
+    (shard,) = plant.shards
+    assert isinstance(shard, LiveShard)
+    shard.add("p", START, matches([at(n, n, policy=rule) for n in range(2)]))
+    assert shard.publish(START + S).members.height == 0
+    shard.add("p", START, matches([at(n, n, policy=rule) for n in range(2, 4)]))
+    members = shard.publish(START + 3 * S).members
+    assert members.sort("offset").select("offset", "opened").rows() == [(0, False), (1, False), (2, True), (3, False)]
+    assert members["rule_id"].unique().to_list() == ["auth_failure"]
+
+
+@pytest.mark.parametrize("shown", [1, 3])
+def test_a_restarted_shard_keeps_the_ids_a_store_shows(shown: int) -> None:
+    """Announced after the last snapshot, then killed: when a late event moves the opening, the id must not change."""
+    before = LivePlant(["p"])
+    before.add("p", START, [at(5 + n, n) for n in range(shown)])
+    (announced,) = before.ask(START + 9 * S)["incidents"]
+    after = LivePlant(["p"])
+    after.store = before.store
+    (shard,) = after.shards
+    assert isinstance(shard, LiveShard)
+    name = (announced["workspace"], announced["rule_id"], announced["group_key"])
+    shard.announced(name, announced["opened_at"], announced["id"])
+    after.add("p", START, [at(3, 9), *(at(5 + n, n) for n in range(shown))])
+    (again,) = after.ask(START + 9 * S)["incidents"]
+    assert (again["id"], again["opened_at"]) == (announced["id"], START + 3 * S)
+
+
+def test_news_are_told_once() -> None:
+    """A feed's reader gets each step and each alert once, however often they are computed, settled and shown again."""
+    plant = LivePlant(["p"])
+    (shard,) = plant.shards
+    assert isinstance(shard, LiveShard)
+    told: list[tuple[str, int]] = []
+    alerts: list[str] = []
+
+    def step(until: int) -> None:
+        news = shard.publish(START + until * S).news
+        told.extend((to, n) for to, n in news.transitions.select("to_status", "n").iter_rows())
+        alerts.extend(news.alerts["kind"].to_list())
+
+    shard.add("p", START, matches([at(5, 0, tenant="a")]))
+    step(5)
+    shard.add("p", START + 2 * S, matches([at(6, 1, tenant="b")]))
+    step(6)
+    for second in (40, 290, 306, 340, 700, 906, 940, 2000):
+        shard.add("p", START + (second - 30) * S)
+        step(second)
+    assert told == [("Open", 0), ("Recovering", 1), ("Closed", 2)]
+    assert alerts == ["opened", "blast_radius_expanded", "resolved"]
+    assert not shard.publish(START + 2001 * S).news.transitions.height
