@@ -23,9 +23,10 @@ import duckdb
 import polars as pl
 
 from connectors import event_catalogue as catalogue
+from connectors import store_rows
 from connectors.event_catalogue import HOT
 from connectors.event_table import EventTable, Staged
-from connectors.schema import BOOKKEEPING, STORE_VERSION, TABLES, Table, column_list, create_table
+from connectors.schema import BOOKKEEPING, STORE_VERSION, TABLES, create_table
 from connectors.sql import SCRATCH, scratch
 from connectors.store_file import (
     OutdatedStoreError,
@@ -36,6 +37,7 @@ from connectors.store_file import (
     first_line,
     settle,
 )
+from connectors.store_rows import check_columns
 
 __all__ = ["HOT_ROWS", "OutdatedStoreError", "Position", "Store", "StoreError", "StoreLockedError"]
 
@@ -44,8 +46,7 @@ MEMORY_LIMIT = "512MB"
 HOT_ROWS = 500_000
 # Small files of a day worth merging while others wait.
 MERGE = 8
-_ALL = {**TABLES, **BOOKKEEPING}
-_NATIVE = {(HOT if name == "events" else name): table for name, table in _ALL.items()}
+_NATIVE = {(HOT if name == "events" else name): table for name, table in {**TABLES, **BOOKKEEPING}.items()}
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +135,7 @@ class Store:
         limit to their number. The others become hot rows, 2 to 10 µs an event, the fewer the more; `roll` sometimes.
         """
         for name, frame in tables.items():
-            _check_columns(name, frame)
+            check_columns(name, frame)
         rest = dict(tables)
         with self._reported():
             staged = self._events.stage(_events(rest.pop("events", None)))
@@ -250,20 +251,7 @@ class Store:
         self.close()
 
     def _write(self, name: str, frame: pl.DataFrame) -> None:
-        if frame.is_empty():
-            return
-        table = _ALL[name]
-        if table.key:
-            frame = frame.unique(list(table.key), keep="last", maintain_order=True)
-        columns = column_list(table)
-        with scratch(self._con, frame):
-            if table.upsert or (table.key and self._repeating):
-                self._delete_matching(name, table)
-            self._con.execute(f'INSERT INTO "{name}" ({columns}) SELECT {columns} FROM {SCRATCH}')
-
-    def _delete_matching(self, name: str, table: Table) -> None:
-        same = " AND ".join(f'"{name}"."{column}" = i."{column}"' for column in table.key)
-        self._con.execute(f'DELETE FROM "{name}" USING {SCRATCH} i WHERE {same}')
+        store_rows.write(self._con, name, frame, repeating=self._repeating)
 
     def _change(self, stage: Callable[[], Staged]) -> None:
         """Write files, then let them count."""
@@ -295,15 +283,6 @@ class Store:
     def _rollback(self) -> None:
         with suppress(duckdb.Error):  # a failed COMMIT has ended the transaction already
             self._con.execute("ROLLBACK")
-
-
-def _check_columns(name: str, frame: pl.DataFrame) -> None:
-    if name not in TABLES:
-        raise StoreError(f"the store has no table {name}")
-    missing = [column for column in TABLES[name].columns if column not in frame.columns]
-    unknown = [column for column in frame.columns if column not in TABLES[name].columns]
-    if missing or unknown:
-        raise StoreError(f"rows for {name} lack {missing} and have {unknown} too many")
 
 
 def _events(frame: pl.DataFrame | None) -> pl.DataFrame:

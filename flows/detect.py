@@ -32,7 +32,7 @@ class ShardInput:
     next_offset: int = 0
 
 
-def by_shard(matches: Matches, shards: int) -> dict[int, KeyedMatches]:
+def by_shard(matches: Matches | KeyedMatches, shards: int) -> dict[int, KeyedMatches]:
     """Split matches by the hash of their key; the number of a key's shard depends on nothing else."""
     if not len(matches):
         return {}
@@ -40,7 +40,7 @@ def by_shard(matches: Matches, shards: int) -> dict[int, KeyedMatches]:
     if shards == 1:
         return {0: keyed}
     homes = [crc32("\0".join(name).encode("utf-8", "surrogatepass")) % shards for name in keyed.names]
-    home = np.array(homes, np.int64)[keyed.frame["key"].to_numpy()]
+    home = np.array(homes, np.int64)[keyed.rows["slot"]]
     split = {n: np.flatnonzero(home == n) for n in range(shards)}
     return {n: keyed.take(rows) for n, rows in split.items() if len(rows)}
 

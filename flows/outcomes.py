@@ -6,8 +6,10 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import duckdb
+import numpy as np
 import orjson
 import polars as pl
+from numpy.typing import NDArray
 
 from connectors.pipeline import Outcome
 from flows.live_source import PARTITION
@@ -31,21 +33,19 @@ def of_commit(
     publication: Publication | None,
 ) -> dict[int, Outcome]:
     """The outcomes of the records asked for (first offset, how many), as far as this commit tells; without tenants."""
-    wanted = sorted({offset for first, count in asked for offset in range(first, first + count)})
-    if not wanted:
+    wanted = np.array(sorted({offset for first, count in asked for offset in range(first, first + count)}), np.int64)
+    if not len(wanted):
         return {}
-    chosen = pl.Series(wanted, dtype=pl.Int64)
     found: dict[int, Outcome] = {}
     of: dict[tuple[int, str], tuple[str, bool]] = {}
     status: dict[str, str] = {}
     if publication is not None:
-        mine = publication.members.filter(pl.col("offset").is_in(chosen.implode()))
-        for offset, rule, incident, opened in mine.select("offset", "rule_id", "incident_id", "opened").iter_rows():
-            of[offset, rule] = (incident, opened)
-        status = dict(publication.output.incidents.select("id", "status").iter_rows())
+        for offset, rule, *told in _rows(publication.members, wanted, "rule_id", "incident_id", "opened"):
+            of[offset, rule] = (told[0], told[1])
+        incidents = publication.output.incidents
+        status = dict(zip(incidents["id"].to_list(), incidents["status"].to_list(), strict=True))
     for frame in events:
-        rows = frame.filter(pl.col("offset").is_in(chosen.implode()))
-        for offset, identity, rule, confidence in rows.select("offset", "id", "rule_id", "confidence").iter_rows():
+        for offset, identity, rule, confidence in _rows(frame, wanted, "id", "rule_id", "confidence"):
             incident, opened = of.get((offset, rule), (None, False))
             found[offset] = Outcome(
                 offset,
@@ -57,11 +57,18 @@ def of_commit(
                 is_new=opened,
             )
     for frame in dead_letters:
-        for offset, error in (
-            frame.filter(pl.col("offset").is_in(chosen.implode())).select("offset", "error").iter_rows()
-        ):
+        for offset, error in _rows(frame, wanted, "error"):
             found[offset] = Outcome(offset, f"{PARTITION}:{offset}", error=error)
     return found
+
+
+def _rows(frame: pl.DataFrame, offsets: NDArray[np.int64], *columns: str) -> Iterable[tuple[Any, ...]]:
+    """The offset and some columns of the rows with these offsets."""
+    if not frame.height:
+        return ()
+    here = np.isin(frame["offset"].to_numpy(), offsets).nonzero()[0]
+    chosen = (frame[name] if len(here) == frame.height else frame[name][here] for name in ("offset", *columns))
+    return zip(*(column.to_list() for column in chosen), strict=True)
 
 
 def of_store(con: duckdb.DuckDBPyConnection, offset: int, line: bytes) -> Outcome:

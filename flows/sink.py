@@ -1,7 +1,8 @@
 """The store as a Bytewax sink: whole batches gather into flushes, and a second thread writes them.
 
-Guarantee: exactly once. A flush is one transaction; a snapshot is taken only when everything before it is in the store;
-after a crash the store first drops what lies beyond the snapshot, and what comes again replaces its equal.
+Guarantee: exactly once. A flush is one transaction, with the files of its events written before it; a snapshot is taken
+only when everything before it is in the store; after a crash the store first drops what lies beyond the snapshot, and
+what comes again replaces its equal.
 """
 
 from __future__ import annotations

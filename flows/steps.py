@@ -10,9 +10,10 @@ import polars as pl
 from flows.detect import ShardInput, by_shard
 from flows.sink import Counts, Stored
 from flows.versions import RuleVersions
-from operators.classify import Classified, Classifier
+from operators.classify import CLAIMS, Classified, Classifier
 from operators.events import DEAD_LETTERS, EVENTS
 from operators.intake import Batch
+from operators.matches import MATCH
 
 
 def classify(classifier: Classifier, events: bool, batch: Batch) -> tuple[Batch, Classified]:
@@ -38,15 +39,12 @@ def store(batch: Batch, classified: Classified, versions: RuleVersions, *, event
     letters = batch.dead_letters
     if classified.rejects.height:
         letters = pl.concat([letters, _unusable(batch, classified.rejects)])
-    partition = pl.lit(batch.partition).alias("partition")
-    rows = None
-    if events:
-        # An id that the producer did not give stays null: the store's view spells the position out.
-        rows = classified.events.with_columns(partition).select(EVENTS.keys())
+    # An id that the producer did not give stays null: the store's view spells the position out.
+    rows = _in_columns(classified.events, batch.partition, EVENTS) if events else None
     count = classified.events.height
     counts = Counts(
         events=count,
-        matches=int((classified.matches.frame["kind"] == 0).sum()),
+        matches=int((classified.matches.rows["kind"] == MATCH).sum()),
         late=int(classified.events["late"].sum() or 0) if count else 0,
         duplicates=batch.duplicates,
         dead_letters=letters.height,
@@ -54,11 +52,17 @@ def store(batch: Batch, classified: Classified, versions: RuleVersions, *, event
     # A command that names no rule is in the frame already.
     beside = batch.duplicates + batch.aside + batch.dead_letters.height
     counts = replace(counts, records=batch.frame.height + beside)
-    claims = classified.claims.with_columns(partition)
+    claims = _in_columns(classified.claims, batch.partition, [*CLAIMS, "partition"])
     rules = versions.told(batch.settings)
     return Stored(
         batch.partition, batch.next_offset, batch.watermark, rows, claims, letters, rules, counts, batch.settings
     )
+
+
+def _in_columns(frame: pl.DataFrame, partition: str, columns: Iterable[str]) -> pl.DataFrame:
+    """These columns of a frame, `partition` the same in all rows."""
+    whose = pl.Series("partition", [partition]).new_from_index(0, frame.height)
+    return pl.DataFrame([whose if name == "partition" else frame.get_column(name) for name in columns])
 
 
 def _unusable(batch: Batch, rejects: pl.DataFrame) -> pl.DataFrame:

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import polars as pl
 
+from operators.frames import empty
 from operators.policy import definition, effective, policy_of
 from operators.rules import Rule
 from operators.settings import NO_SETTINGS, Settings
@@ -33,4 +34,4 @@ class RuleVersions:
                 if (rule.id, version) not in self._told:
                     self._told.add((rule.id, version))
                     rows.append((rule.id, version, definition(effective(rule, held))))
-        return pl.DataFrame(rows, schema=RULES, orient="row")
+        return pl.DataFrame(rows, schema=RULES, orient="row") if rows else empty(RULES)

@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from functools import cached_property
 
 import numpy as np
-import polars as pl
+from numpy.typing import NDArray
 
-from operators.keys import NONE, Table
+from operators.keys import NONE
 from operators.output import EXPANDED_ALERT, OPENED_ALERT, REOPENED_ALERT, RESOLVED_ALERT, Emission
-from operators.tenants import Tenants
-from operators.windows import Mask, Positions
+from operators.tables import Mask, Table, take
+from operators.tenants import TENANT, Tenants
+from operators.windows import Positions, changes
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ class Cycles:
     episode: Positions
     cycle: Positions
     at: Positions
-    tenant: pl.Series
+    tenant: NDArray[np.int32]
     loud: Mask
     relapses: Mask
     closes: Mask
@@ -49,17 +50,15 @@ class Cycles:
     @cached_property
     def start(self) -> Positions:
         """The first event of each (episode, cycle)."""
-        change = np.ones(len(self.at), np.bool_)
-        change[1:] = (self.episode[1:] != self.episode[:-1]) | (self.cycle[1:] != self.cycle[:-1])
-        return np.flatnonzero(change)
+        return changes(self.episode, self.cycle).nonzero()[0]
 
     @cached_property
     def group(self) -> Positions:
         """The number of each event's (episode, cycle)."""
-        return np.repeat(np.arange(len(self.start)), np.diff(np.append(self.start, len(self.at))))
+        return np.arange(len(self.start)).repeat(np.append(self.start[1:], len(self.at)) - self.start)
 
 
-def alert(cycles: Cycles, tenants: Tenants, emission: Emission) -> pl.DataFrame:
+def alert(cycles: Cycles, tenants: Tenants, emission: Emission) -> Table:
     """Write the alerts of these episodes; bring `row` and the tenants of what still stands up to date (returned)."""
     announcement = _announce(cycles, emission)
     _resolve(cycles, announcement, emission)
@@ -81,16 +80,18 @@ def _announce(c: Cycles, emission: Emission) -> Positions:
     new = np.flatnonzero(~already & (loud < size))
     whose = episode[new]
     first = np.append(True, whose[1:] != whose[:-1])[: len(new)] & (c.row["alerted"][whose] == NONE)
-    kind = np.where(first, OPENED_ALERT, REOPENED_ALERT)
-    emission.alerts(c.ref[whose], kind, cycle[new], c.at[loud[new]])
-    c.row["alerted"][whose[first]] = c.at[loud[new[first]]]
+    if len(new):
+        kind = np.where(first, OPENED_ALERT, REOPENED_ALERT)
+        emission.alerts(c.ref[whose], kind, cycle[new], c.at[loud[new]])
+        c.row["alerted"][whose[first]] = c.at[loud[new[first]]]
 
     repeated = carried & c.base["repeated"][episode]
     repeated[new[~first]] = True
-    again = np.flatnonzero(c.relapses & (event > announcement[c.group]) & ~repeated[c.group])
-    groups, which = np.unique(c.group[again], return_index=True)
-    emission.alerts(c.ref[episode[groups]], REOPENED_ALERT, cycle[groups], c.at[again[which]])
-    repeated[groups] = True
+    if c.relapses.any():
+        again = np.flatnonzero(c.relapses & (event > announcement[c.group]) & ~repeated[c.group])
+        groups, which = np.unique(c.group[again], return_index=True)
+        emission.alerts(c.ref[episode[groups]], REOPENED_ALERT, cycle[groups], c.at[again[which]])
+        repeated[groups] = True
 
     last = np.append(episode[1:] != episode[:-1], True)
     c.row["announced"][episode[last]] = announcement[last] < size
@@ -109,52 +110,59 @@ def _resolve(c: Cycles, announcement: Positions, emission: Emission) -> None:
         cycle = np.where(leads, c.base["reopens"][episode], c.cycle[closed - 1]).astype(np.int64)
         emission.alerts(c.ref[episode][announced], RESOLVED_ALERT, cycle[announced], c.closed_at[closed][announced])
     over = np.flatnonzero(c.final_closes & c.row["announced"])
-    emission.alerts(c.ref[over], RESOLVED_ALERT, c.row["reopens"][over].astype(np.int64), c.final_close[over])
+    if len(over):
+        emission.alerts(c.ref[over], RESOLVED_ALERT, c.row["reopens"][over].astype(np.int64), c.final_close[over])
 
 
-def _expand(c: Cycles, announcement: Positions, tenants: Tenants, emission: Emission) -> pl.DataFrame:
+def _expand(c: Cycles, announcement: Positions, tenants: Tenants, emission: Emission) -> Table:
     """Count tenants, and alert those that join an announced cycle."""
-    held = np.flatnonzero(c.base["active"])
-    where = pl.DataFrame({"slot": c.slot[held], "episode": held})
-    known = tenants.take(c.slot[held]).join(where, on="slot", maintain_order="left")
-    events = pl.DataFrame({"group": c.group, "event": np.arange(len(c.at)), "tenant": c.tenant})
-    seen = (
-        events.lazy()
-        .filter(pl.col("tenant").is_not_null())
-        .group_by("group", "tenant")
-        .agg(pl.col("event").first(), pl.col("event").last().alias("end"), pl.len().cast(pl.Int64).alias("count"))
-        .collect()
-    )
-    begin = c.start[seen["group"].to_numpy()]
-    seen = seen.with_columns(
-        pl.Series("episode", c.episode[begin]),
-        pl.Series("cycle", c.cycle[begin]),
-        pl.Series("first", c.at[seen["event"].to_numpy()]),
-        pl.Series("last", c.at[seen["end"].to_numpy()]),
-    )
-    if seen.height:
-        joined = seen.join(
-            known.select("episode", "tenant", pl.col("cycle").alias("known")), on=["episode", "tenant"], how="left"
-        ).filter(pl.col("known").is_null() | (pl.col("known") < pl.col("cycle")))
-        event = joined["event"].to_numpy()
-        late = event > announcement[c.group[event]]
-        joins = joined.filter(pl.Series(late)).sort("event", "tenant")
-        emission.alerts(
-            c.ref[joins["episode"].to_numpy()],
-            EXPANDED_ALERT,
-            joins["cycle"].to_numpy(),
-            joins["first"].to_numpy(),
-            joins["tenant"],
-        )
-    parts = ["episode", "tenant", "count", "first", "last", "cycle"]
-    total = (
-        pl.concat([known.select(parts), seen.select(parts)])
-        .group_by("episode", "tenant")
-        .agg(pl.col("count").sum(), pl.col("first").min(), pl.col("last").max(), pl.col("cycle").max())
-    )
-    episode = total["episode"].to_numpy()
+    held = c.base["active"].nonzero()[0]
+    known = tenants.take(c.slot[held])
+    event, end, count = _sightings(c)
+    if not len(known) and not len(event):
+        return known
+    group = c.group[event]
+    whose, tenant, cycle = c.episode[event], c.tenant[event].astype(np.int64), c.cycle[event]
+    # Known and seen side by side, those of an episode's tenant next to each other by cycle: what is known first.
+    order = c.slot[held].argsort()
+    of_known = held[order[c.slot[held][order].searchsorted(known["slot"])]] if len(known) else held[:0]
+    episode = np.concatenate([of_known, whose])
+    who = np.concatenate([known["tenant"], tenant])
+    cycles = np.concatenate([known["cycle"], cycle])
+    order = np.lexsort((who, episode))  # stable: what is known stays first
+    lead = changes(episode[order], who[order])
+    first = lead.nonzero()[0]
+    joins = lead.copy()
+    joins[1:] |= cycles[order[1:]] > cycles[order[:-1]]
+    fresh = order[joins] - len(known)
+    fresh = fresh[fresh >= 0]
+    late = fresh[event[fresh] > announcement[group[fresh]]]
+    late = late[event[late].argsort()]
+    emission.alerts(c.ref[whose[late]], EXPANDED_ALERT, cycle[late], c.at[event[late]], tenant[late])
+
+    total = np.zeros(len(first), TENANT)
+    episode = episode[order[first]]
+    total["slot"], total["tenant"] = c.slot[episode], who[order[first]]
+    if len(first):
+        for name, own, add in (
+            ("count", count, np.add),
+            ("first", c.at[event], np.minimum),
+            ("last", c.at[end], np.maximum),
+            ("cycle", cycle, np.maximum),
+        ):
+            total[name] = add.reduceat(np.concatenate([known[name], own])[order], first)
     c.row["tenants"] = np.bincount(episode, minlength=len(c.slot))
-    total = total.with_columns(pl.Series("slot", c.slot[episode]), pl.Series("ref", c.ref[episode]))
-    touched = total.join(seen.select("episode", "tenant").unique(), on=["episode", "tenant"], how="semi")
-    emission.tenants(touched.select("ref", "tenant", "count", "first", "last"))
-    return total.filter(pl.Series(~c.ended[episode]))
+    touched = np.logical_or.reduceat(order >= len(known), first) if len(first) else lead
+    emission.tenants(c.ref[episode[touched]], take(total, touched))
+    return take(total, ~c.ended[episode])
+
+
+def _sightings(c: Cycles) -> tuple[Positions, Positions, Positions]:
+    """Of each tenant in each (episode, cycle): its first event, its last, and how many."""
+    some = c.tenant.nonzero()[0]
+    if not len(some):
+        return some, some, some
+    order = some[np.lexsort((c.tenant[some], c.group[some]))]
+    first = changes(c.group[order], c.tenant[order]).nonzero()[0]
+    end = np.append(first[1:], len(order))
+    return order[first], order[end - 1], end - first

@@ -6,7 +6,7 @@ for each combination of classes the rules that remain are worked out once, as bi
 those whose outcome leaves that rule possible.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,6 +16,7 @@ import polars as pl
 from operators.matches import MATCH, WITNESS
 from operators.rule_fields import ANY_STREAM
 from operators.rules import Match
+from operators.texts import coded
 
 Ints = npt.NDArray[np.int64]
 Bools = npt.NDArray[np.bool_]
@@ -68,7 +69,7 @@ class ClaimPlan:
         self._candidates = tuple(candidates)
         self._streams = _Classes([c.streams for c in candidates])
         self._types = _Classes([c.match.type or () for c in candidates])
-        self._codes = _Classes([c.match.code or () for c in candidates])
+        self._codes = _Classes([c.match.code or () for c in candidates], fold=lowercase)
         self._any_stream = _bits(ANY_STREAM in c.streams for c in candidates)
         self._unlisted = _bits(not c.match.type and not c.match.code for c in candidates)
         self._exclusive = _bits(c.exclusive for c in candidates)
@@ -84,22 +85,24 @@ class ClaimPlan:
     def claims(self, frame: pl.DataFrame) -> Claims:
         """Return the claims on `frame`: the event columns that the rules read, n rows."""
         rows, outcome = self._possible(frame)
+        if not len(rows):
+            return _NO_CLAIMS
         passed = self._filter(frame, rows, outcome)
         found = [self._taken(at, option, rows) for at, option in self._options(outcome, passed)]
         return self._one_a_rule(Claims.merge(found), frame.height)
 
     def _possible(self, frame: pl.DataFrame) -> tuple[Ints, Ints]:
         """Return the rows that some rule may claim, and the outcome of each."""
-        code = frame["code"].str.to_lowercase()
-        columns = frame.select("stream", "type", code)
+        of_type, of_code = self._types.of(frame["type"]), self._codes.of(frame["code"])
         if self._unlisted:
             rows = np.arange(frame.height)
         else:
-            rows = np.flatnonzero((self._types.lists(frame["type"]) | self._codes.lists(code)).to_numpy())
-            columns = columns[rows]
-        key = self._streams.of(columns["stream"])
-        key = key * len(self._types) + self._types.of(columns["type"])
-        key = key * len(self._codes) + self._codes.of(columns["code"])
+            rows = (of_type + of_code).nonzero()[0]
+            if not len(rows):
+                return _NONE, _NONE
+            if len(rows) < frame.height:
+                of_type, of_code = of_type[rows], of_code[rows]
+        key = (self._streams.of(frame["stream"], rows) * len(self._types) + of_type) * len(self._codes) + of_code
         outcome = self._look_up(key)
         possible = outcome > 0
         return rows[possible], outcome[possible]
@@ -109,9 +112,11 @@ class ClaimPlan:
             distinct, inverse = np.unique(key, return_inverse=True)
             return np.array([self._outcome(int(k)) for k in distinct], dtype=np.int64)[inverse]
         outcome = self._table[key]
+        if outcome.min(initial=0) != _UNKNOWN:
+            return outcome
         for unknown in np.unique(key[outcome == _UNKNOWN]):
             self._table[unknown] = self._outcome(int(unknown))
-        return self._table[key] if (outcome == _UNKNOWN).any() else outcome
+        return self._table[key]
 
     def _outcome(self, key: int) -> int:
         """Return the outcome of a combination of classes: 0 where no rule is possible."""
@@ -224,32 +229,36 @@ class _Outcomes:
         return tuple(self._holding.get(candidate, ()))
 
 
-class _Classes:
-    """Words by the candidates that list them: class 0 is of those nobody lists."""
+def lowercase(text: str) -> str:
+    """The text in lower case, as `where` sees it: Polars may know another Unicode than Python."""
+    return text.lower() if text.isascii() else str(pl.Series([text]).str.to_lowercase()[0])
 
-    def __init__(self, lists: Sequence[Sequence[str]]) -> None:
+
+class _Classes:
+    """Words by the candidates that list them: class 0 is of those nobody lists. fold: applied to what is looked up."""
+
+    def __init__(self, lists: Sequence[Sequence[str]], fold: Callable[[str], str] | None = None) -> None:
         listed: dict[str, int] = {}
         for i, words in enumerate(lists):
             for word in words:
                 listed[word] = listed.get(word, 0) | 1 << i
         self.bits = list(dict.fromkeys([0, *listed.values()]))
         number = {bits: i for i, bits in enumerate(self.bits)}
-        self._words = list(listed)
-        self._numbers = [number[bits] for bits in listed.values()]
+        self._numbers = {word: number[bits] for word, bits in listed.items()}
+        self._fold = fold
 
     def __len__(self) -> int:
         return len(self.bits)
 
-    def lists(self, column: pl.Series) -> pl.Series:
-        """Return whether each text is listed by any candidate."""
-        return column.is_in(self._words).fill_null(False)
+    def of(self, column: pl.Series, rows: Ints | None = None) -> Ints:
+        """Return the class of each text (of these rows only); looked up once for each that is different."""
+        if not self._numbers:
+            return np.zeros(len(column) if rows is None else len(rows), dtype=np.int64)
+        codes, texts = coded(column, rows)
+        return np.array([0 if text is None else self._class(text) for text in texts], dtype=np.int64)[codes]
 
-    def of(self, column: pl.Series) -> Ints:
-        """Return the class of each text."""
-        if not self._words:
-            return np.zeros(len(column), dtype=np.int64)
-        numbers = column.replace_strict(self._words, self._numbers, default=0, return_dtype=pl.Int64)
-        return numbers.fill_null(0).to_numpy()
+    def _class(self, text: str) -> int:
+        return self._numbers.get(text if self._fold is None else self._fold(text), 0)
 
 
 def _table(rows: Sequence[tuple[int, ...]]) -> Ints:

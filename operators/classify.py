@@ -10,18 +10,19 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 
-from operators.claim_columns import group_keys, items, measures, scatter
-from operators.claim_plan import Claims, Ints
-from operators.events import DECODED, RESOLVE, SEVERITIES
-from operators.matches import CONFIDENCES, HIGH, MATCH, MEDIUM, Matches
-from operators.resolves import resolves
+from operators.claim_plan import Claims
+from operators.claimed import Claimed
+from operators.events import DECODED, RESOLVE
+from operators.frames import empty, framed, pick
+from operators.matches import CONFIDENCES, HIGH, MATCH, MEDIUM, KeyedMatches, Matches, Name
+from operators.resolves import REJECTS, resolves
 from operators.rulebook import Compiler, Rulebook, columns_read
 from operators.rules import Rule, in_order
 from operators.settings import Settings
+from operators.tables import Table, joined, take
+from operators.windows import changes
 
-# What every claim takes from its event; a claim also reads what its rule groups by and counts.
-_CARRIED = ("at", "offset", "workspace", "source", "tenant", "severity")
-_LEVELS = pl.Series("confidence", [None, CONFIDENCES[MEDIUM], CONFIDENCES[HIGH]], pl.String())
+_LEVELS = [None, CONFIDENCES[MEDIUM], CONFIDENCES[HIGH]]
 _READ = frozenset({"workspace", "stream", "source", "type", "code", "tenant", "severity"})
 
 CLAIMS: dict[str, pl.DataType] = {
@@ -44,7 +45,7 @@ class Classified:
 
     events: pl.DataFrame
     claims: pl.DataFrame
-    matches: Matches
+    matches: KeyedMatches
     rejects: pl.DataFrame
 
 
@@ -57,8 +58,7 @@ class Classifier:
         self._compiler = Compiler(self.rules)
         self._settings: dict[str, Settings] = {}
         self._book = self._compiler.rulebook({})
-        self._names = pl.Series("rule_id", [*(rule.id for rule in self.rules), None], pl.String())
-        self._group_by = tuple(rule.group_by for rule in self.rules)
+        self._names = [rule.id for rule in self.rules]
 
     def classify(self, frame: pl.DataFrame, settings: Mapping[str, Settings], *, record: bool = True) -> Classified:
         """Classify `frame`: event and resolve rows (DECODED columns and `at`) in the order of their offsets.
@@ -70,30 +70,16 @@ class Classifier:
         events, commands = _split(frame)
         readable = _with_columns(events, self.columns | book.columns)
         claims, policy = book.claims(readable)
-        claimed = readable.select(sorted(book.columns.union(_CARRIED)))[claims.row]
-        key = group_keys(claimed, self._group_by, claims.rule)
-        confidence = np.where((claims.kind == MATCH) & (claims.both | book.spike[policy]), HIGH, MEDIUM)
-        matched = claimed.select(
-            pl.col("at").cast(pl.Int64),
-            "offset",
-            pl.Series("policy", policy, pl.Int32()),
-            "workspace",
-            key.alias("group_key"),
-            "source",
-            "tenant",
-            pl.Series("confidence", confidence, pl.Int8()),
-            pl.col("severity").replace_strict(SEVERITIES, range(len(SEVERITIES)), default=-1, return_dtype=pl.Int8()),
-            measures(claimed, book.thresholds, policy).alias("measure"),
-            items(claimed, book.thresholds, policy).alias("item"),
-            pl.Series("kind", claims.kind, pl.Int8()),
-        )
-        ordered, rejects = resolves(commands, book)
-        if ordered.height:
-            matched = pl.concat([matched, ordered]).sort("offset", maintain_order=True)
-        stored, further = events, pl.DataFrame(schema=CLAIMS)
-        if record:
-            stored, further = self._record(events, claimed, claims, key, confidence)
-        return Classified(stored, further, _matches(matched, book), rejects)
+        claimed = Claimed(readable, claims, policy, book)
+        rows, names, rejects = claimed.rows, claimed.names, empty(REJECTS)
+        if commands.height:
+            ordered, rejects = resolves(commands, book)
+            more = Matches(ordered, book.policies).keyed()
+            more.rows["slot"] += len(names)
+            rows, names = joined(rows, more.rows), names + more.names
+            rows = take(rows, rows["offset"].argsort(kind="stable"))
+        stored, further = self._record(events, claims, claimed) if record else (events, empty(CLAIMS))
+        return Classified(stored, further, _matches(rows, names, claimed.texts, book), rejects)
 
     def _rulebook(self, settings: Mapping[str, Settings]) -> Rulebook:
         if settings != self._settings:
@@ -101,34 +87,27 @@ class Classifier:
             self._book = self._compiler.rulebook(self._settings)
         return self._book
 
-    def _record(
-        self, events: pl.DataFrame, claimed: pl.DataFrame, claims: Claims, key: pl.Series, confidence: Ints
-    ) -> tuple[pl.DataFrame, pl.DataFrame]:
+    def _record(self, events: pl.DataFrame, claims: Claims, claimed: Claimed) -> tuple[pl.DataFrame, pl.DataFrame]:
         """Return the events with the first claim of each beside it, and the further claims."""
-        if not len(claims.row):
-            nothing = [pl.lit(None, pl.String()).alias(name) for name in ("rule_id", "group_key", "confidence")]
-            return events.with_columns(nothing), pl.DataFrame(schema=CLAIMS)
-        at = np.flatnonzero(claims.kind == MATCH)
-        first = np.ones(len(at), dtype=np.bool_)
-        first[1:] = claims.row[at[1:]] != claims.row[at[:-1]]
-        its, more = at[first], at[~first]
-        rule = np.full(events.height, len(self.rules), dtype=np.int64)
-        rule[claims.row[its]] = claims.rule[its]
-        level = np.zeros(events.height, dtype=np.int64)
-        level[claims.row[its]] = confidence[its]
-        stored = events.with_columns(
-            self._names.gather(rule),
-            scatter([(claims.row[its], key.gather(its))], events.height, pl.String()).alias("group_key"),
-            _LEVELS.gather(level),
-        )
-        further = claimed[more].select(
-            "offset",
-            "workspace",
-            self._names.gather(claims.rule[more]),
-            key.gather(more).alias("group_key"),
-            _LEVELS.gather(confidence[more]),
-        )
-        return stored, further
+        at = (claims.kind == MATCH).nonzero()[0]
+        lead = changes(claims.row[at])
+        its, more = at[lead], at[~lead]
+        values = (claims.rule, claimed.group, claimed.rows["confidence"])
+        columns = []
+        for (name, texts), value in zip(self._said(claimed), values, strict=True):
+            number = np.full(events.height, -1)
+            number[claims.row[its]] = value[its]
+            columns.append(pick([*texts, None], number).alias(name))
+        if not len(more):
+            return events.hstack(columns), empty(CLAIMS)
+        workspace, workspaces = claimed.coded("workspace")
+        said = [pick(texts, value[more]) for (_, texts), value in zip(self._said(claimed), values, strict=True)]
+        further = framed(CLAIMS, claimed.integers("offset")[more], pick(workspaces, workspace[more]), *said)
+        return events.hstack(columns), further
+
+    def _said(self, claimed: Claimed) -> tuple[tuple[str, Sequence[str | None]], ...]:
+        """The columns that say which rule claims an event, for which key and how surely, and their texts by number."""
+        return ("rule_id", self._names), ("group_key", claimed.groups), ("confidence", _LEVELS)
 
 
 def _split(frame: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -141,13 +120,13 @@ def _split(frame: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
 
 def _with_columns(frame: pl.DataFrame, columns: frozenset[str]) -> pl.DataFrame:
     """Return `frame` with a null column for each of `columns` that it lacks."""
-    return frame.with_columns(pl.lit(None, DECODED[name]).alias(name) for name in columns - set(frame.columns))
+    lacking = columns.difference(frame.columns)
+    return frame.with_columns(pl.lit(None, DECODED[name]).alias(name) for name in lacking) if lacking else frame
 
 
-def _matches(frame: pl.DataFrame, book: Rulebook) -> Matches:
-    """Return `frame` as matches; where workspaces differ, with only those policies that occur."""
+def _matches(rows: Table, names: list[Name], texts: list[str | None], book: Rulebook) -> KeyedMatches:
+    """Return rows as matches; where workspaces differ, with only those policies that occur."""
     if book.is_shared:
-        return Matches(frame, book.policies)
-    used, index = np.unique(frame["policy"].to_numpy(), return_inverse=True)
-    policies = tuple(book.policies[i] for i in used.tolist())
-    return Matches(frame.with_columns(pl.Series("policy", index, pl.Int32())), policies)
+        return KeyedMatches(rows, names, texts, book.policies)
+    used, rows["policy"] = np.unique(rows["policy"], return_inverse=True)
+    return KeyedMatches(rows, names, texts, tuple(book.policies[i] for i in used.tolist()))

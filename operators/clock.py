@@ -13,6 +13,7 @@ import polars as pl
 from numpy.typing import NDArray
 
 from operators.events import DAY, DECODED, SECOND, TIMESTAMP
+from operators.frames import empty
 
 DEFAULT_LATENESS = 30 * SECOND
 AHEAD = 60 * SECOND  # how far a time may be ahead of the clock
@@ -56,7 +57,7 @@ class PartitionClock:
 
     def stamp(self, frame: pl.DataFrame, wall: int | None = None) -> Stamped:
         """Stamp the next records. `wall`: now in µs; times more than 60 s ahead of it are refused."""
-        refused = pl.DataFrame(schema=CLOCK_REJECTS)
+        refused = empty(CLOCK_REJECTS)
         if wall is not None and frame.height and int(_micros(frame["time"]).max()) > wall + AHEAD:
             ahead = pl.col("time").to_physical() > wall + AHEAD
             refused = _rejects(frame.filter(ahead), "time {} is more than 60 s in the future")
@@ -71,7 +72,7 @@ class PartitionClock:
     def finish(self) -> Stamped:
         """Release the record held back for a confirmation that can no longer come: nothing after it can suffer."""
         held, self._held = self._held, None
-        refused = pl.DataFrame(schema=CLOCK_REJECTS)
+        refused = empty(CLOCK_REJECTS)
         if held is None:
             held = pl.DataFrame(schema=DECODED)
             return Stamped(_stamped(held, *(np.empty(0, np.int64),) * 3), refused)
@@ -80,11 +81,14 @@ class PartitionClock:
     def _advance(self, frame: pl.DataFrame, refused: pl.DataFrame, *, last: bool) -> Stamped:
         time = _micros(frame["time"])
         given = frame["ingested_at"]
-        if given.null_count() == frame.height:
+        stamped = frame.height - given.null_count()
+        if not stamped:
             candidate, keep, held = self._history(time, np.ones(len(time), np.bool_), last)
+        elif stamped == frame.height:  # the log's own: nothing to doubt
+            candidate, keep, held = _micros(given), np.ones(len(time), np.bool_), False
         else:
             own = given.is_not_null().to_numpy()
-            candidate = np.where(own, given.to_physical().fill_null(0).to_numpy(), time)
+            candidate = np.where(own, given.cast(pl.Int64).fill_null(0).to_numpy(), time)
             candidate, keep, held = self._history(time, ~own, last, candidate)
         if held:
             self._held = frame.tail(1)
@@ -135,15 +139,14 @@ class PartitionClock:
 
 
 def _micros(series: pl.Series) -> Ints:
-    return series.to_physical().to_numpy()
+    return series.cast(pl.Int64).to_numpy()
 
 
 def _stamped(frame: pl.DataFrame, ingested: Ints, at: Ints, time: Ints) -> pl.DataFrame:
-    return frame.with_columns(
-        pl.Series("ingested_at", ingested).cast(TIMESTAMP),
-        pl.Series("at", at).cast(TIMESTAMP),
-        pl.Series("late", at > time, dtype=pl.Boolean),
+    stamped = frame.clone().replace_column(
+        frame.get_column_index("ingested_at"), pl.Series("ingested_at", ingested).cast(TIMESTAMP)
     )
+    return stamped.hstack([pl.Series("at", at).cast(TIMESTAMP), pl.Series("late", at > time, dtype=pl.Boolean)])
 
 
 def _rejects(frame: pl.DataFrame, reason: str) -> pl.DataFrame:

@@ -10,19 +10,19 @@ from collections.abc import Callable
 from typing import Any
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
 from operators import episodes
 from operators.alerts import Cycles, alert
 from operators.episodes import RECOVERED, REOPENED, Episodes, Events
-from operators.keys import CLOSED, KEY, NONE, OPEN, RECOVERING, Table
+from operators.keys import CLOSED, KEY, NONE, OPEN, RECOVERING
 from operators.output import MATCHED, NO_STATUS, RELAPSED, RETURNED, Emission
 from operators.state import State
+from operators.tables import Mask, Table, put, take
 from operators.thresholds import evaluator
 from operators.thresholds.base import Evaluator
 from operators.timers import quiet
-from operators.windows import Mask, Positions, Span, running
+from operators.windows import Positions, Span, changes, running
 
 # Names a new incident: (workspace, rule id, group key, opened at, last event known) -> id.
 Namer = Callable[[str, str, str, int, int], str]
@@ -40,8 +40,8 @@ class Gaps:
     def __init__(self, state: State, span: Span, position: Positions) -> None:
         self.position = position
         self.slot, self.at, self.policy = span.slot[position], span.at[position], span.policy[position]
-        self.first = np.flatnonzero(np.append(True, self.slot[1:] != self.slot[:-1]))
-        before = state.keys.rows[self.slot[self.first]]
+        self.first = changes(self.slot).nonzero()[0]
+        before = take(state.keys.rows, self.slot[self.first])
         self.active: Mask = before["active"]
         recover = self.at + state.policies.recovery[self.policy]
         close = recover + state.policies.close[self.policy]
@@ -110,11 +110,12 @@ class Course:
     episode. episode, event: of each event, its episode and its place in `gaps`. count: of the incident's events.
     """
 
-    def __init__(self, state: State, span: Span, rows: pl.DataFrame, gaps: Gaps, found: Episodes, name: Namer) -> None:
+    def __init__(self, state: State, span: Span, rows: Table, gaps: Gaps, found: Episodes, name: Namer) -> None:
         self._state, self._rows, self._gaps, self._found = state, rows, gaps, found
         self.slot = gaps.slot[gaps.first[found.key]]
         self.opened = found.opening >= 0
-        self.base: Table = np.where(self.opened, np.zeros(len(self.slot), KEY), state.keys.rows[self.slot])
+        self.base: Table = take(state.keys.rows, self.slot)
+        put(self.base, self.opened.nonzero()[0], np.zeros(int(self.opened.sum()), KEY))
         self.ids, self.sources = self._identify(name)
         self.length = found.end - found.begin
         self.offset = running(self.length)
@@ -137,7 +138,7 @@ class Course:
         total = self._transitions(ref, self._in_window(left), emission)
         row = self._incidents(total)
         if emission.tracks:
-            emission.belong(self._rows[self._position], ref[self.episode], self.opens)
+            emission.belong(take(self._rows, self._position), ref[self.episode], self.opens)
         last_recovers, last_closes = self._final()
         kept = self._alerts(ref, row, last_closes, alert_left, emission)
         self._end(ref, row, last_recovers, last_closes, emission)
@@ -148,7 +149,7 @@ class Course:
         """The id and the source of each episode's incident."""
         keys, found, gaps = self._state.keys, self._found, self._gaps
         opening = found.opening[self.opened]
-        sources = iter(self._rows["source"].gather(gaps.position[opening]).to_list())
+        sources = iter(self._state.texts.named(self._rows["source"][gaps.position[opening]]))
         at, last = gaps.at[opening].tolist(), gaps.at[found.end[self.opened] - 1].tolist()
         times = iter(zip(at, last, strict=True))
         ids: list[str] = []
@@ -222,7 +223,7 @@ class Course:
         if len(some):
             begin = self.offset[:-1][some]
             for part in ("confidence", "severity"):
-                highest = np.maximum.reduceat(self._rows[part].to_numpy()[self._position], begin)
+                highest = np.maximum.reduceat(self._rows[part][self._position], begin)
                 row[part][some] = np.maximum(row[part][some], highest)
         given = self._state.policies.severity[row["opening_policy"]]
         row["severity"] = np.where(given >= 0, given, row["severity"])
@@ -234,7 +235,7 @@ class Course:
 
     def _alerts(
         self, ref: Positions, row: Table, last_closes: Mask, alert_left: Positions, emission: Emission
-    ) -> pl.DataFrame:
+    ) -> Table:
         gaps, found = self._gaps, self._found
         since = running(self.gap == REOPENED)
         needed = self._state.policies.alert_count[gaps.policy[self.event]]
@@ -251,7 +252,7 @@ class Course:
             episode=self.episode,
             cycle=self.base["reopens"][self.episode] + since[1:] - since[self.offset[self.episode]],
             at=gaps.at[self.event],
-            tenant=self._rows["tenant"].gather(self._position),
+            tenant=self._rows["tenant"][self._position],
             loud=(self.event >= found.opening[self.episode]) & (self._in_window(alert_left) >= needed),
             relapses=self.gap == RECOVERED,
             closes=self.closes,
@@ -264,7 +265,7 @@ class Course:
         over = np.flatnonzero(self._found.ended)
         if not len(over):
             return
-        gaps, follow, gone = self._gaps, self._found.end[over], row[over]
+        gaps, follow, gone = self._gaps, self._found.end[over], take(row, over)
         recovers, closes = recovers[over], closes[over]
         n, policy = gone["transitions"].astype(np.int64), gaps.policy_before[follow]
         quiet(
@@ -286,8 +287,9 @@ class Course:
     def _stay(self, row: Table) -> None:
         """Keep what stands; a key whose incident ended and left none is `none` again."""
         keys, stands = self._state.keys, np.flatnonzero(~self._found.ended)
-        keys.clear(np.setdiff1d(self.slot, self.slot[stands]))
-        keys.rows[self.slot[stands]] = row[stands]
+        if len(stands) < len(self.slot):
+            keys.clear(np.setdiff1d(self.slot, self.slot[stands]))
+        put(keys.rows, self.slot[stands], take(row, stands))
         for k, slot in zip(stands.tolist(), self.slot[stands].tolist(), strict=True):
             keys.incidents[slot] = self.ids[k]
             keys.sources[slot] = self.sources[k]

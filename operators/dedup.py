@@ -61,13 +61,16 @@ class Deduplicator:
         """The records of a stamped frame (ingest times never decreasing) that are new; the others are counted."""
         if not frame.height or frame["id"].null_count() == frame.height:
             return frame
-        named = frame.lazy().with_row_index("row").filter(pl.col("id").is_not_null())
+        named = frame["id"].is_not_null().to_numpy()
+        rows = named.nonzero()[0]
         key = pl.struct("workspace", "source", "id")
-        columns = named.select("row", low=key.hash(_SEEDS[0]), high=key.hash(_SEEDS[1]), first="ingested_at").collect()
-        rows = columns["row"].to_numpy()
-        ids = Run(columns["low"].to_numpy(), columns["high"].to_numpy(), columns["first"].to_physical().to_numpy())
+        both = frame.select(low=key.hash(_SEEDS[0]), high=key.hash(_SEEDS[1]))
+        first = frame["ingested_at"].cast(pl.Int64).to_numpy()
+        ids = Run(both["low"].to_numpy(), both["high"].to_numpy(), first)
+        if len(rows) < frame.height:
+            ids = ids.take(rows)
         now = int(ids.first[-1])
-        order = np.lexsort((rows, ids.high, ids.low))
+        order = np.lexsort((ids.high, ids.low))  # stable: the earlier record first
         ids, rows = ids.take(order), rows[order]
         seen = self._first_seen(ids)
         new = _new(ids, seen)

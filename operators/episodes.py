@@ -13,7 +13,8 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from operators.windows import Mask, Positions
+from operators.tables import Mask
+from operators.windows import Positions
 
 # What the gap before an event amounts to.
 CONTINUED, RECOVERED, REOPENED, FORGOTTEN, FIRST = 0, 1, 2, 3, 4

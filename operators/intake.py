@@ -11,6 +11,7 @@ import polars as pl
 from operators.clock import DEFAULT_LATENESS, NEVER, PartitionClock
 from operators.dedup import Deduplicator
 from operators.events import CONFIGURE, DEAD_LETTERS, TICK, TIMESTAMP
+from operators.frames import empty
 from operators.settings import NO_SETTINGS, Settings
 
 REJECTS: dict[str, pl.DataType] = {"offset": pl.Int64(), "raw": pl.String(), "error": pl.String()}
@@ -52,25 +53,26 @@ class Intake:
     clock: PartitionClock = field(init=False)
     dedup: Deduplicator = field(default_factory=Deduplicator)
     settings: dict[str, Settings] = field(default_factory=dict)
-    _waiting: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=REJECTS))
+    _waiting: pl.DataFrame = field(default_factory=lambda: empty(REJECTS))
 
     def __post_init__(self) -> None:
         self.clock = PartitionClock(self.lateness)
 
     def take(self, frame: pl.DataFrame, rejects: pl.DataFrame, records: int, wall: int | None = None) -> list[Batch]:
         """Take the next records. frame: DECODED; rejects: REJECTS; offsets count from 0 in both; wall: now in µs."""
-        shift = pl.col("offset") + self.next_offset
-        frame, rejects = frame.with_columns(shift), rejects.with_columns(shift)
+        frame, rejects = _shifted(frame, self.next_offset), _shifted(rejects, self.next_offset)
         self.next_offset += records
         before = self.clock.high
         stamped = self.clock.stamp(frame, wall)
-        refused = _with_raw(stamped.rejects, frame)
-        rejects = pl.concat([self._waiting, rejects, refused])
+        found = [part for part in (self._waiting, rejects, _with_raw(stamped.rejects, frame)) if part.height]
+        rejects = pl.concat(found) if found else empty(REJECTS)
         # Rejects behind a record that is held back wait with it: what the clock says there is not known yet.
         holding = self.clock.holding
-        later = pl.lit(False) if holding is None else pl.col("offset") > holding
-        self._waiting = rejects.filter(later)
-        return self._batches(stamped.frame, rejects.filter(~later), before, ended=False)
+        self._waiting = empty(REJECTS)
+        if holding is not None and rejects.height:
+            later = pl.col("offset") > holding
+            self._waiting, rejects = rejects.filter(later), rejects.filter(~later)
+        return self._batches(stamped.frame, rejects, before, ended=False)
 
     def finish(self) -> list[Batch]:
         """The end of the input: what was held back, and the last word."""
@@ -84,7 +86,7 @@ class Intake:
         dropped = self.dedup.dropped
         aside = 0
         if frame.height:
-            latest = int(frame["at"].to_physical().max())  # type: ignore[arg-type]
+            latest = int(frame["at"].cast(pl.Int64).max())  # type: ignore[arg-type]
             self.last_at = max(self.last_at, latest, self.clock.high)
             frame = self.dedup.filter(frame)
             if frame["record"].null_count() < frame.height:
@@ -103,7 +105,7 @@ class Intake:
                 aside += 1
             else:
                 letters.append(_dead_letters(self.partition, bad, frame.select("offset", "ingested_at"), before))
-        dead = pl.concat(letters) if letters else pl.DataFrame(schema=DEAD_LETTERS)
+        dead = pl.concat(letters) if letters else empty(DEAD_LETTERS)
         final = len(parts) - 1
         return [
             Batch(
@@ -134,6 +136,14 @@ class Intake:
         return None
 
 
+def _shifted(frame: pl.DataFrame, by: int) -> pl.DataFrame:
+    """The frame with its offsets counted on from another one."""
+    if not by or not frame.height:
+        return frame
+    moved = pl.Series("offset", frame["offset"].to_numpy() + by)
+    return frame.clone().replace_column(frame.get_column_index("offset"), moved)
+
+
 def _cut(frame: pl.DataFrame) -> list[tuple[pl.DataFrame, pl.DataFrame | None]]:
     """The frame in parts, each with the `configure` record that follows it."""
     if not frame.height or frame["record"].null_count() == frame.height:
@@ -150,7 +160,7 @@ def _cut(frame: pl.DataFrame) -> list[tuple[pl.DataFrame, pl.DataFrame | None]]:
 def _with_raw(refused: pl.DataFrame, frame: pl.DataFrame) -> pl.DataFrame:
     """Rejects of the clock with the record as it was read."""
     if not refused.height:
-        return pl.DataFrame(schema=REJECTS)
+        return empty(REJECTS)
     said = ["time", "workspace", "source", "type", "code", "tenant", "attributes"]
     raw = pl.struct(said).struct.json_encode().alias("raw")
     return refused.join(frame.select("offset", raw), on="offset", how="left").select(REJECTS.keys())

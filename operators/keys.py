@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from operators.matches import Name
+from operators.tables import Table
 
 NONE = np.iinfo(np.int64).min  # a time that does not hold
 OPEN, RECOVERING, CLOSED = 0, 1, 2
@@ -39,10 +39,10 @@ KEY = np.dtype(
         ("repeated", np.bool_),  # this cycle has alerted `reopened`
         ("policy", np.int32),  # of the last event
         ("opening_policy", np.int32),
-    ]
+    ],
+    align=True,
 )
 
-Table = NDArray[Any]
 Slots = NDArray[np.int64]
 
 
@@ -86,6 +86,8 @@ class Keys:
 
     def clear(self, slots: Slots) -> None:
         """Return keys to `none`: they stay live until released."""
+        if not len(slots):
+            return
         self.rows[slots] = np.zeros(1, KEY)[0]
         self.rows["used"][slots] = True
         for slot in slots.tolist():

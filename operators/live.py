@@ -10,18 +10,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 from heapq import heappop, heappush
+from typing import Any
 
 import numpy as np
 import polars as pl
 
 from operators.clock import NEVER
+from operators.frames import empty, framed
 from operators.keys import CLOSED, OPEN
 from operators.lifecycle import advance
 from operators.matches import RESOLVE, KeyedMatches, Matches, Name
-from operators.output import INCIDENT_TENANTS, MEMBERS, Emission, Output
+from operators.output import INCIDENT_TENANTS, MEMBERS, NO_OUTPUT, Emission, Output
 from operators.shard import FOREVER, Namer, Shard
 from operators.state import State
-from operators.tenants import Tenants
+from operators.tables import put, take
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,9 +115,10 @@ class LiveShard(Shard):
     def add(self, partition: str, watermark: int, matches: Matches | KeyedMatches | None = None) -> None:
         """Take a partition's next matches (in offset order) and its watermark after them, µs."""
         if matches is not None and len(matches):
-            matches = matches.keyed() if isinstance(matches, Matches) else matches
-            used = np.flatnonzero(np.bincount(matches.frame["key"].to_numpy(), minlength=len(matches.names)))
-            self._touched.update(dict.fromkeys(matches.names[n] for n in used.tolist()))
+            matches = matches.keyed()
+            used = np.zeros(len(matches.names), np.bool_)
+            used[matches.rows["slot"]] = True
+            self._touched.update(dict.fromkeys(matches.names[n] for n in used.nonzero()[0].tolist()))
         super().add(partition, watermark, matches)
 
     def announced(self, name: Name, opened_at: int, incident: str) -> None:
@@ -134,7 +137,7 @@ class LiveShard(Shard):
         """Is there something that time alone changes by `until`, µs: a deadline to pass, or a match to settle?"""
         if self._deadlines and self._deadlines[0][0] <= until:
             return True
-        return self._next_timer <= until or any(int(frame["at"].min()) < self.watermark for frame in self._pending)  # type: ignore[arg-type]
+        return self._next_timer <= until or self._pending.oldest < self.watermark
 
     @property
     def next_due(self) -> int:
@@ -145,7 +148,7 @@ class LiveShard(Shard):
     @property
     def oldest_pending(self) -> int:
         """The earliest `at` of the matches that are not settled, µs; FOREVER where there is none."""
-        return min((int(frame["at"].min()) for frame in self._pending), default=FOREVER)  # type: ignore[arg-type]
+        return self._pending.oldest
 
     @property
     def over(self) -> int:
@@ -159,12 +162,12 @@ class LiveShard(Shard):
         settle: also make final what no late record can reach.
         """
         self._new_steps, self._new_alerts = [], []
-        output = self._settle() if settle else self._nothing()
+        output = self._settle() if settle else NO_OUTPUT
         names = self._due_by(until)
         for name in self._touched:
             names[name] = None
         self._touched = {}
-        gone, members = Gone(), pl.DataFrame(schema=MEMBERS)
+        gone, members = Gone(), empty(MEMBERS)
         if names:
             provisional, gone, members = self._run(list(names), until)
             output = output.joined(provisional)
@@ -172,17 +175,16 @@ class LiveShard(Shard):
 
     def _news(self, output: Output) -> Output:
         """The transitions and alerts that were marked as new."""
-        schema = {"incident_id": pl.String(), "n": pl.Int64()}
-        steps = pl.DataFrame(self._new_steps, schema=schema, orient="row")
+        if not (self._new_steps or self._new_alerts):
+            return NO_OUTPUT
+        steps, alerts = set(self._new_steps), set(self._new_alerts)
+        transitions = output.transitions
         return Output(
-            output.incidents.clear(),
-            output.incident_tenants.clear(),
-            output.transitions.join(steps, on=["incident_id", "n"], how="semi", maintain_order="left"),
-            output.alerts.filter(pl.col("id").is_in(self._new_alerts)),
+            NO_OUTPUT.incidents,
+            NO_OUTPUT.incident_tenants,
+            _chosen(transitions, [step in steps for step in _pairs(transitions, "incident_id", "n")]),
+            _chosen(output.alerts, [alert in alerts for alert in output.alerts["id"].to_list()]),
         )
-
-    def _nothing(self) -> Output:
-        return Emission(self._state.policies).output(settled=True)
 
     # ------------------------------------------------------------ settled
 
@@ -190,18 +192,18 @@ class LiveShard(Shard):
         """Settle; what became final, and the settled state of keys of which nothing more is shown."""
         until = self.watermark
         if until == NEVER or until <= self._settled:
-            return self._nothing()
+            return NO_OUTPUT
         emission = self._advance(until - 1, until)
         output = emission.output(settled=True)
         moved = emission.reported()
         keys = emission.keys()
-        for alert, incident in output.alerts.select("id", "incident_id").iter_rows():
+        for alert, incident in _pairs(output.alerts, "id", "incident_id"):
             shown = self._shown.get(keys[incident])
             if shown is not None and alert in shown.alerts:
                 shown.alerts.discard(alert)
             else:
                 self._new_alerts.append(alert)
-        for incident, n in output.transitions.select("incident_id", "n").iter_rows():
+        for incident, n in _pairs(output.transitions, "incident_id", "n"):
             shown = self._shown.get(keys[incident])
             if shown is None or n >= shown.steps.get(incident, 0):
                 self._new_steps.append((incident, n))
@@ -209,7 +211,7 @@ class LiveShard(Shard):
         rest = [name for name in self._shown if name not in moved and self._agrees(name)]
         for name in rest:
             self._forget(name)
-        told = Emission(self._state.policies)
+        told = Emission(self._state.policies, self._state.texts)
         slots = [slot for name in rest if (slot := self._state.keys.find(name)) is not None]
         self._state.emit(np.array(slots, np.int64), told)
         self._next_timer = self._first_timer()
@@ -228,7 +230,7 @@ class LiveShard(Shard):
                     if incident != current:  # it is over: final
                         shown.steps.pop(incident, None)
                         shown.events.pop(incident, None)
-            if name in self._named or name in self._touched or (shown is not None and not self._agrees(name)):
+            if name in self._pending.numbers or name in self._touched or (shown is not None and not self._agrees(name)):
                 hidden += [current] if current else []
             else:
                 self._forget(name)
@@ -236,7 +238,7 @@ class LiveShard(Shard):
 
     def _agrees(self, name: Name) -> bool:
         """Is everything that is shown of a key settled?"""
-        if name in self._named or name in self._touched:
+        if name in self._pending.numbers or name in self._touched:
             return False
         shown, slot = self._shown[name], self._state.keys.find(name)
         if slot is None or not self._state.keys.rows["active"][slot]:
@@ -282,12 +284,12 @@ class LiveShard(Shard):
     def _run(self, names: list[Name], until: int) -> tuple[Output, Gone, pl.DataFrame]:
         """Run a copy of these keys through their pending matches, and tell what changed."""
         copy = self._copy_of(names)
-        rows = self._rows_of(names, copy)
-        emission = Emission(copy.policies, tracks=True)
+        rows = self._rows(self._pending.of(names), copy.keys, self._pending.names)
+        emission = Emission(copy.policies, copy.texts, tracks=True)
         namer = Namer(self._announced)
         advance(copy, rows, until, emission, name=namer)
         output = emission.output(settled=False)
-        commanded = bool((rows["kind"] == RESOLVE).any()) if rows.height else False
+        commanded = bool((rows["kind"] == RESOLVE).any())
         gone = self._compare(names, copy, emission, output, namer)
         if gone.tenants or commanded:
             output = self._with_all_tenants(output, gone.tenants)
@@ -301,7 +303,7 @@ class LiveShard(Shard):
         states = emission.states()
         alerts: dict[Name, set[str]] = {}
         keys = emission.keys()
-        for alert, incident in output.alerts.select("id", "incident_id").iter_rows():
+        for alert, incident in _pairs(output.alerts, "id", "incident_id"):
             alerts.setdefault(keys[incident], set()).add(alert)
         incidents: list[str] = []
         steps: list[tuple[str, int]] = []
@@ -348,21 +350,10 @@ class LiveShard(Shard):
             return FOREVER
         return int(row["recover"] if row["status"] == OPEN else row["close"])
 
-    def _rows_of(self, names: list[Name], copy: State) -> pl.DataFrame:
-        """The pending matches of these keys, with their positions, in the order of S6 within each key."""
-        numbers = np.array([self._named[name] for name in names if name in self._named], np.int64)
-        pending = self._joined()
-        mine = np.zeros(len(self._names) + 1, np.bool_)
-        mine[numbers] = True
-        chosen = (
-            pending if len(numbers) == len(self._names) else pending.filter(pl.Series(mine[pending["key"].to_numpy()]))
-        )
-        return self._rows(chosen, copy.keys, self._names, positions=True)
-
     def _copy_of(self, names: list[Name]) -> State:
-        """A state with only these keys, whose retained rows have positions, too."""
+        """A state with only these keys, whose retained rows have no offsets: they are told of already."""
         mine = self._state
-        copy = State(policies=mine.policies)
+        copy = State(policies=mine.policies, texts=mine.texts)
         old: list[int] = []
         new: list[int] = []
         for name in names:
@@ -372,36 +363,42 @@ class LiveShard(Shard):
                 new.append(copy.keys.slot(name))
                 copy.keys.incidents[new[-1]] = mine.keys.incidents[slot]
                 copy.keys.sources[new[-1]] = mine.keys.sources[slot]
-        copy.keys.rows[new] = mine.keys.rows[old]
-        moved = pl.DataFrame({"slot": old, "new": new}, schema={"slot": pl.Int64(), "new": pl.Int64()})
-        copy.tenants = Tenants(_moved(mine.tenants.rows, moved))
-        nowhere = [pl.lit(None, pl.Int64).alias(name) for name in ("partition", "offset")]
-        copy.retained = _moved(mine.retained, moved).with_columns(nowhere)
+        if not old:
+            return copy
+        order = np.argsort(old)
+        slots, moved = np.array(old)[order], np.zeros(len(mine.keys.rows), np.int64)
+        moved[old] = new
+        put(copy.keys.rows, np.array(new), take(mine.keys.rows, np.array(old)))
+        tenants, retained = mine.tenants.of(slots), mine.retained_of(slots)
+        for rows in (tenants, retained):
+            rows["slot"] = moved[rows["slot"]]
+        retained["offset"] = -1
+        copy.tenants.put(tenants)
+        copy.retain(retained)
         return copy
 
     def _with_all_tenants(self, output: Output, incidents: Iterable[str]) -> Output:
         """The output with every tenant of some incidents: the settled ones beside those that came anew."""
+        keys, texts = self._state.keys, self._state.texts
+        where = {keys.incidents[slot]: slot for slot in keys.live().tolist()}
+        told = set(_pairs(output.incident_tenants, "incident_id", "tenant"))
         frames = [output.incident_tenants]
-        known = output.incident_tenants.select("incident_id", "tenant")
         for incident in incidents:
-            slot = next(
-                (s for s in self._state.keys.live().tolist() if self._state.keys.incidents[s] == incident), None
-            )
-            if slot is not None:
-                rows = self._state.tenants.rows.filter(pl.col("slot") == slot).select(
-                    pl.lit(incident).alias("incident_id"),
-                    "tenant",
-                    pl.col("count").alias("event_count"),
-                    pl.col("first").cast(INCIDENT_TENANTS["first_seen_at"]).alias("first_seen_at"),
-                    pl.col("last").cast(INCIDENT_TENANTS["last_seen_at"]).alias("last_seen_at"),
-                )
-                frames.append(rows.join(known, on=["incident_id", "tenant"], how="anti"))
+            if incident in where:
+                rows = self._state.tenants.of(np.array([where[incident]]))
+                fresh = [(incident, tenant) not in told for tenant in texts.named(rows["tenant"])]
+                rows = take(rows, np.array(fresh, np.bool_))
+                tenants = texts.column(rows["tenant"])
+                ids = [incident] * len(rows)
+                frames.append(framed(INCIDENT_TENANTS, ids, tenants, rows["count"], rows["first"], rows["last"]))
         return output.with_tenants(pl.concat(frames))
 
 
-def _moved(rows: pl.DataFrame, slots: pl.DataFrame) -> pl.DataFrame:
-    """The rows of some slots under their new numbers, in order."""
-    if not rows.height:
-        return rows
-    kept = rows.join(slots, on="slot", how="inner", maintain_order="left")
-    return kept.with_columns(pl.col("new").alias("slot")).select(rows.columns)
+def _pairs(frame: pl.DataFrame, one: str, other: str) -> Iterable[tuple[Any, Any]]:
+    """Two columns, row by row."""
+    return zip(frame.get_column(one).to_list(), frame.get_column(other).to_list(), strict=True)
+
+
+def _chosen(frame: pl.DataFrame, rows: list[bool]) -> pl.DataFrame:
+    """Some of the rows."""
+    return frame if all(rows) else frame.filter(pl.Series(rows, dtype=pl.Boolean))

@@ -13,6 +13,8 @@ import polars as pl
 from numpy.typing import NDArray
 
 from operators.policy import Policy
+from operators.tables import Table, take
+from operators.texts import coded
 
 # `kind` of a row.
 MATCH = 0
@@ -38,13 +40,71 @@ MATCHES: dict[str, pl.DataType] = {
     "kind": pl.Int8(),
 }
 
+# The same as numbers. What names a key, a policy, a partition or a text is a number into what stands beside the rows.
+ROW = np.dtype(
+    [
+        ("at", np.int64),
+        ("offset", np.int64),
+        ("slot", np.int64),  # the key
+        ("policy", np.int64),
+        ("measure", np.float64),  # NO_MEASURE for none
+        ("source", np.int32),
+        ("tenant", np.int32),
+        ("item", np.int32),
+        ("partition", np.int32),
+        ("confidence", np.int8),
+        ("severity", np.int8),
+        ("kind", np.int8),
+    ],
+    align=True,
+)
+TEXTS = ("source", "tenant", "item")
+# A NaN of its own says that there is no number, so that it can be told from one that is not a number (as R does).
+_NO_MEASURE_BITS = 0x7FF8_0000_0000_07A2
+NO_MEASURE = float(np.array([_NO_MEASURE_BITS]).view(np.float64)[0])
+
+Name = tuple[str, str, str]  # workspace, rule id, group key
+
 
 @dataclass(frozen=True, slots=True)
-class Matches:
-    """Claims of one partition's frame: `frame` has the columns MATCHES, `policies` what its `policy` points into.
+class KeyedMatches:
+    """Matches as numbers, ROW: `slot` points into `names`, TEXTS into `texts`, `policy` into `policies`.
 
     While no workspace has settings of its own, `policies` is the same tuple in every call of one classifier.
     """
+
+    rows: Table
+    names: list[Name]
+    texts: list[str | None]
+    policies: tuple[Policy, ...]
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def keyed(self) -> KeyedMatches:
+        """These."""
+        return self
+
+    def take(self, rows: NDArray[np.int64]) -> KeyedMatches:
+        """Some of the rows, in the order given; names and texts stay."""
+        return KeyedMatches(take(self.rows, rows), self.names, self.texts, self.policies)
+
+    @property
+    def frame(self) -> pl.DataFrame:
+        """The rows as a frame with the columns MATCHES."""
+        rows, names = self.rows, self.names
+        keys = rows["slot"].tolist()
+        columns: dict[str, list[str | None]] = {name: [self.texts[n] for n in rows[name].tolist()] for name in TEXTS}
+        columns |= {"workspace": [names[n][0] for n in keys], "group_key": [names[n][2] for n in keys]}
+        frame = {name: columns.get(name, rows[name] if name in rows.dtype.names else None) for name in MATCHES}  # type: ignore[operator]
+        none = np.ascontiguousarray(rows["measure"]).view(np.int64) == _NO_MEASURE_BITS
+        spelled = pl.DataFrame(frame, schema=MATCHES)
+        return spelled.with_columns(measure=pl.when(~pl.Series(none)).then("measure"))
+
+
+@dataclass(frozen=True, slots=True)
+class Matches:
+    """Matches spelled out: `frame` has the columns MATCHES, `policies` what its `policy` points into."""
 
     frame: pl.DataFrame
     policies: tuple[Policy, ...]
@@ -59,37 +119,18 @@ class Matches:
 
     def keyed(self) -> KeyedMatches:
         """Name the keys once, instead of once a row."""
-        parts = ["workspace", "policy", "group_key"]
-        rows = self.frame.select(*parts, row=pl.int_range(pl.len()))
-        groups = rows.group_by(parts, maintain_order=True).agg("row")
-        key = np.empty(self.frame.height, np.int64)
-        size = groups["row"].list.len().to_numpy()
-        key[groups["row"].explode(empty_as_null=False).to_numpy()] = np.repeat(np.arange(groups.height), size)
-        rules = [policy.rule_id for policy in self.policies]
-        names = [(workspace, rules[policy], group) for workspace, policy, group in groups.select(parts).iter_rows()]
-        frame = self.frame.drop("workspace", "group_key").with_columns(pl.Series("key", key))
-        return KeyedMatches(frame.select(KEYED.keys()), names, self.policies)
-
-
-Name = tuple[str, str, str]  # workspace, rule id, group key
-
-KEYED: dict[str, pl.DataType] = {
-    **{name: kind for name, kind in MATCHES.items() if name not in ("workspace", "group_key")},
-    "key": pl.Int64(),
-}
-
-
-@dataclass(frozen=True, slots=True)
-class KeyedMatches:
-    """Matches whose key is a number into `names`: `frame` has the columns KEYED."""
-
-    frame: pl.DataFrame
-    names: list[Name]
-    policies: tuple[Policy, ...]
-
-    def __len__(self) -> int:
-        return self.frame.height
-
-    def take(self, rows: NDArray[np.int64]) -> KeyedMatches:
-        """Some of the rows, in the order given; the names stay."""
-        return KeyedMatches(self.frame[rows], self.names, self.policies)
+        rows = np.zeros(self.frame.height, ROW)
+        for name in ("at", "offset", "policy", "confidence", "severity", "kind"):
+            rows[name] = self.frame[name].to_numpy()
+        rows["measure"] = self.frame["measure"].fill_null(NO_MEASURE).to_numpy()
+        texts: list[str | None] = [None]
+        for name in TEXTS:
+            numbers, more = coded(self.frame[name])
+            rows[name] = np.where(numbers > 0, numbers + len(texts) - 1, 0)
+            texts += more[1:]
+        keys: dict[Name, int] = {}
+        for n, (workspace, policy, group) in enumerate(
+            self.frame.select("workspace", "policy", "group_key").iter_rows()
+        ):
+            rows["slot"][n] = keys.setdefault((workspace, self.policies[policy].rule_id, group), len(keys))
+        return KeyedMatches(rows, list(keys), texts, self.policies)

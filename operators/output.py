@@ -11,10 +11,14 @@ import polars as pl
 from numpy.typing import NDArray
 
 from operators.events import DAY, HOUR, MINUTE, SECOND, SEVERITIES, TIMESTAMP
-from operators.keys import CLOSED, NONE, RECOVERING, STATUS, Table
+from operators.frames import FEW, empty, framed, last_of, nullable, order_of, pick
+from operators.identity import alert_id
+from operators.keys import CLOSED, NONE, RECOVERING, STATUS
 from operators.matches import CONFIDENCES, Name
 from operators.policies import Policies
 from operators.policy import Policy
+from operators.tables import Mask, Table, joined, take
+from operators.texts import NO_TEXT, Texts
 
 INCIDENTS: dict[str, pl.DataType] = {
     "id": pl.String(),
@@ -109,6 +113,8 @@ class Output:
 
     def joined(self, other: Output) -> Output:
         """These rows and the other's behind them."""
+        if self is NO_OUTPUT:
+            return other
         mine, more = self.tables(), other.tables()
         return Output(
             **{name: pl.concat([mine[name], more[name]]) if more[name].height else mine[name] for name in mine}
@@ -128,6 +134,9 @@ class Output:
     def with_tenants(self, rows: pl.DataFrame) -> Output:
         """This with other rows of tenants."""
         return replace(self, incident_tenants=rows)
+
+
+NO_OUTPUT = Output(empty(INCIDENTS), empty(INCIDENT_TENANTS), empty(TRANSITIONS), empty(ALERTS))
 
 
 def reason(kind: int, policy: Policy) -> str:
@@ -157,20 +166,21 @@ def _spoken(micros: int) -> str:
 
 @dataclass
 class Emission:
-    """Collects one run's rows. Incidents are referred to by a number into `ids`.
+    """Collects one run's rows. Incidents are referred to by a number into `ids`, tenants by one into `texts`.
 
-    tracks: also which match is in which incident; the rows of the run then have the columns `partition` and `offset`.
+    tracks: also which match is in which incident.
     """
 
     policies: Policies
+    texts: Texts
     tracks: bool = False
     ids: list[str] = field(default_factory=list)
     names: list[Name] = field(default_factory=list)
     _incidents: list[tuple[Table, list[str], list[Name], list[str | None]]] = field(default_factory=list)
     _transitions: list[tuple[Ints, ...]] = field(default_factory=list)
-    _alerts: list[pl.DataFrame] = field(default_factory=list)
-    _tenants: list[pl.DataFrame] = field(default_factory=list)
-    _members: list[pl.DataFrame] = field(default_factory=list)
+    _alerts: list[tuple[Ints, ...]] = field(default_factory=list)
+    _tenants: list[tuple[Ints, Table]] = field(default_factory=list)
+    _members: list[tuple[NDArray[Any], ...]] = field(default_factory=list)
 
     def refer(self, ids: Sequence[str], names: Sequence[Name]) -> Ints:
         """Numbers for these incidents."""
@@ -205,154 +215,165 @@ class Emission:
         """The key of each incident that was referred to."""
         return dict(zip(self.ids, self.names, strict=True))
 
-    def belong(self, rows: pl.DataFrame, ref: Ints, opened: Any) -> None:
-        """Say of some matches, rows with `partition` and `offset`, which incident they are in and which opened it."""
-        if len(ref):
-            where = rows.select("partition", "offset")
-            self._members.append(where.with_columns(pl.Series("ref", ref), pl.Series("opened", opened)))
+    def belong(self, rows: Table, ref: Ints, opened: Mask) -> None:
+        """Say of some matches (ROW) which incident they are in and which opened it."""
+        self._members.append((rows["partition"], rows["offset"], ref, opened))
 
     def members(self) -> pl.DataFrame:
-        """The new matches that are in an incident: MEMBERS."""
+        """The new matches that are in an incident: MEMBERS. One that was retained has no offset (−1) any more."""
         if not self._members:
-            return pl.DataFrame(schema=MEMBERS)
-        rows = pl.concat(self._members).filter(pl.col("offset").is_not_null())
-        ids = pl.Series(self.ids, dtype=pl.String)
-        rules = pl.Series([name[1] for name in self.names], dtype=pl.String)
-        ref = rows["ref"]
-        return rows.with_columns(rule_id=rules.gather(ref), incident_id=ids.gather(ref)).select(MEMBERS.keys())
+            return empty(MEMBERS)
+        partition, offset, ref, opened = (np.concatenate(parts) for parts in zip(*self._members, strict=True))
+        new = offset >= 0
+        partition, offset, ref, opened = partition[new], offset[new], ref[new], opened[new]
+        rules = [name[1] for name in self.names]
+        return framed(MEMBERS, partition, offset, pick(rules, ref), pick(self.ids, ref), opened)
 
     def transitions(self, ref: Ints, n: Ints, before: Any, after: Any, why: Any, at: Ints, events: Ints, window: Any,
                     policy: Ints) -> None:  # fmt: skip
         """Steps of timelines; scalars are repeated."""
         if len(ref):
-            columns = np.broadcast_arrays(ref, n, before, after, why, at, events, window, policy)
-            self._transitions.append(tuple(np.asarray(column, np.int64) for column in columns))
+            self._transitions.append(_alike(ref, n, before, after, why, at, events, window, policy))
 
-    def alerts(self, ref: Ints, kind: Any, cycle: Ints, at: Ints, tenant: pl.Series | None = None) -> None:
-        """Intents to notify; `tenant` where the alert is about one."""
+    def alerts(self, ref: Ints, kind: Any, cycle: Ints, at: Ints, tenant: Any = NO_TEXT) -> None:
+        """Intents to notify; `tenant`: its number where the alert is about one."""
         if len(ref):
-            who = pl.Series("tenant", [None], dtype=pl.String).new_from_index(0, len(ref)) if tenant is None else tenant
-            kinds = np.broadcast_to(np.asarray(kind, np.int64), ref.shape)
-            self._alerts.append(pl.DataFrame({"ref": ref, "kind": kinds, "cycle": cycle, "at": at, "tenant": who}))
+            self._alerts.append(_alike(ref, kind, cycle, at, tenant))
 
-    def tenants(self, rows: pl.DataFrame) -> None:
-        """Counts of tenants: columns ref, tenant, count, first, last."""
-        if rows.height:
-            self._tenants.append(rows)
+    def tenants(self, ref: Ints, rows: Table) -> None:
+        """Counts of an incident's tenants: TENANT."""
+        if len(rows):
+            self._tenants.append((ref, rows))
 
     def output(self, *, settled: bool) -> Output:
         """Everything collected, as rows of the store's tables in a fixed order."""
-        ids = pl.Series("ids", self.ids, dtype=pl.String)
-        flag = pl.lit(settled).alias("settled")
+        if not (self._incidents or self._tenants or self._transitions or self._alerts):
+            return NO_OUTPUT
         return Output(
-            self._incident_frame(settled),
-            self._tenant_frame(ids),
-            self._transition_frame(ids).with_columns(flag).select(TRANSITIONS.keys()),
-            self._alert_frame(ids).with_columns(flag).select(ALERTS.keys()),
-        )
+            self._incident_frame(settled), self._tenant_frame(), self._transition_frame(settled),
+            self._alert_frame(settled),
+        )  # fmt: skip
 
     def _incident_frame(self, settled: bool) -> pl.DataFrame:
         if not self._incidents:
-            return pl.DataFrame(schema=INCIDENTS)
-        rows = np.concatenate([part[0] for part in self._incidents])
+            return empty(INCIDENTS)
+        rows = joined(*(part[0] for part in self._incidents))
+        ids = [i for part in self._incidents for i in part[1]]
         names = [name for part in self._incidents for name in part[2]]
+        sources = [source for part in self._incidents for source in part[3]]
+        # An incident met in several rounds of one run: the last row holds.
+        last = {identity: n for n, identity in enumerate(ids)}
+        opened = rows["opened"].tolist()
+        order = sorted(last.values(), key=lambda n: (opened[n], ids[n]))
+        rows = take(rows, np.array(order))
+        names = [names[n] for n in order]
         policies = self.policies.items
         opening = [policies[n] for n in rows["opening_policy"].tolist()]
         status = rows["status"]
-        count = np.int64
-        frame = pl.DataFrame(
-            {
-                "id": [i for part in self._incidents for i in part[1]],
-                "workspace": [name[0] for name in names],
-                "rule_id": [name[1] for name in names],
-                "rule_version": [policy.version for policy in opening],
-                "stream": [policy.stream for policy in opening],
-                "source": [source for part in self._incidents for source in part[3]],
-                "group_key": [name[2] for name in names],
-                "status": _pick(STATUS, status),
-                "confidence": _pick([CONFIDENCES.get(n) for n in range(3)], rows["confidence"]),
-                "severity": _pick([*SEVERITIES, None], rows["severity"]),
-                "opened_at": _times(rows["opened"]),
-                "recovering_at": _times(np.where(status == RECOVERING, rows["recover"], NONE)),
-                "closed_at": _times(np.where(status == CLOSED, rows["close"], NONE)),
-                "reopened_at": _times(rows["reopened"]),
-                "reopen_count": rows["reopens"].astype(count),
-                "first_event_at": _times(rows["first"]),
-                "last_event_at": _times(rows["last"]),
-                "event_count": rows["events"].astype(count),
-                "tenant_count": rows["tenants"].astype(count),
-                "alerted_at": _times(rows["alerted"]),
-                "settled": np.full(len(rows), settled),
-            },
-            schema=INCIDENTS,
+        return framed(
+            INCIDENTS,
+            [ids[n] for n in order],
+            [name[0] for name in names],
+            [name[1] for name in names],
+            [policy.version for policy in opening],
+            [policy.stream for policy in opening],
+            [sources[n] for n in order],
+            [name[2] for name in names],
+            pick(STATUS, status),
+            pick(_CONFIDENCES, rows["confidence"]),
+            pick(_SEVERITIES, rows["severity"]),
+            rows["opened"],
+            nullable(rows["recover"], status == RECOVERING),
+            nullable(rows["close"], status == CLOSED),
+            nullable(rows["reopened"], rows["reopened"] != NONE),
+            rows["reopens"],
+            rows["first"],
+            rows["last"],
+            rows["events"],
+            rows["tenants"],
+            nullable(rows["alerted"], rows["alerted"] != NONE),
+            [settled] * len(rows),
         )
-        # An incident met in several rounds of one run: the last row holds.
-        return frame.unique("id", keep="last", maintain_order=True).sort("opened_at", "id")
 
-    def _tenant_frame(self, ids: pl.Series) -> pl.DataFrame:
+    def _tenant_frame(self) -> pl.DataFrame:
         if not self._tenants:
-            return pl.DataFrame(schema=INCIDENT_TENANTS)
-        rows = pl.concat(self._tenants)
-        return (
-            rows.select(
-                ids.gather(rows["ref"]).alias("incident_id"),
-                "tenant",
-                pl.col("count").cast(pl.Int64).alias("event_count"),
-                pl.col("first").cast(TIMESTAMP).alias("first_seen_at"),
-                pl.col("last").cast(TIMESTAMP).alias("last_seen_at"),
-            )
-            .unique(["incident_id", "tenant"], keep="last", maintain_order=True)
-            .sort("incident_id", "tenant")
+            return empty(INCIDENT_TENANTS)
+        ref = np.concatenate([part[0] for part in self._tenants])
+        rows = joined(*(part[1] for part in self._tenants))
+        # Met in several rounds of one run: the last row holds. An incident has one number a round.
+        place = {identity: n for n, identity in enumerate(self.ids)}
+        which = np.array([place[identity] for identity in self.ids])[ref]
+        last = last_of(rows["tenant"], which)
+        rows, ids, tenants = take(rows, last), pick(self.ids, which[last]), self.texts.column(rows["tenant"][last])
+        order = order_of(ids, tenants)
+        rows, ids, tenants = (
+            take(rows, order),
+            pick(self.ids, which[last][order]),
+            self.texts.column(rows["tenant"][order]),
         )
+        return framed(INCIDENT_TENANTS, ids, tenants, rows["count"], rows["first"], rows["last"])
 
-    def _transition_frame(self, ids: pl.Series) -> pl.DataFrame:
+    def _transition_frame(self, settled: bool) -> pl.DataFrame:
         if not self._transitions:
-            return pl.DataFrame(schema=TRANSITIONS)
+            return empty(TRANSITIONS)
         columns = [np.concatenate(parts) for parts in zip(*self._transitions, strict=True)]
-        ref, n, before, after, why, at, events, window, policy = columns
+        order = order_of(columns[5], pick(self.ids, columns[0]), columns[1])
+        ref, n, before, after, why, at, events, window, policy = (column[order] for column in columns)
         policies = self.policies.items
         causes, which = np.unique(why * len(policies) + policy, return_inverse=True)
         texts = [reason(cause // len(policies), policies[cause % len(policies)]) for cause in causes.tolist()]
-        counts = pl.Series("window_count", window)
-        return pl.DataFrame(
-            {
-                "incident_id": ids.gather(ref),
-                "n": n,
-                "from_status": _pick([*STATUS, None], before),
-                "to_status": _pick(STATUS, after),
-                "reason": _pick(texts, which),
-                "at": _times(at),
-                "event_count": events,
-                "window_count": counts.set(counts == NO_COUNT, None),
-                "rule_version": _pick([p.version for p in policies], policy),
-            }
-        ).sort("at", "incident_id", "n")
-
-    def _alert_frame(self, ids: pl.Series) -> pl.DataFrame:
-        if not self._alerts:
-            return pl.DataFrame(schema=ALERTS)
-        rows = pl.concat(self._alerts)
-        workspaces = pl.Series("workspace", [name[0] for name in self.names], dtype=pl.String)
-        named = rows.select(
-            ids.gather(rows["ref"]).alias("incident_id"),
-            workspaces.gather(rows["ref"]).alias("workspace"),
-            _pick(KINDS, rows["kind"].to_numpy()).alias("kind"),
-            "cycle",
-            "tenant",
-            pl.col("at").cast(TIMESTAMP),
+        return framed(
+            TRANSITIONS,
+            pick(self.ids, ref),
+            n,
+            pick(_FROM, before),
+            pick(STATUS, after),
+            pick(texts, which),
+            at,
+            events,
+            nullable(window, window != NO_COUNT),
+            pick([p.version for p in policies], policy),
+            [settled] * len(ref),
         )
-        # The same words as `identity.alert_id`, a column at a time.
-        parts = pl.concat_str("incident_id", "kind", "cycle", "tenant", separator=".", ignore_nulls=True)
-        return named.with_columns(parts.alias("id")).sort("at", "id")
+
+    def _alert_frame(self, settled: bool) -> pl.DataFrame:
+        if not self._alerts:
+            return empty(ALERTS)
+        columns = [np.concatenate(parts) for parts in zip(*self._alerts, strict=True)]
+        order = order_of(columns[3], self._alert_ids(*columns))
+        ref, kind, cycle, at, tenant = columns = [column[order] for column in columns]
+        workspaces = [name[0] for name in self.names]
+        return framed(
+            ALERTS,
+            self._alert_ids(*columns),
+            pick(self.ids, ref),
+            pick(workspaces, ref),
+            pick(KINDS, kind),
+            cycle,
+            self.texts.column(tenant),
+            at,
+            [settled] * len(ref),
+        )
+
+    def _alert_ids(self, ref: Ints, kind: Ints, cycle: Ints, at: Ints, tenant: Ints) -> pl.Series:
+        """The same words as `identity.alert_id`, many at a time."""
+        if len(ref) <= FEW:
+            rows = zip(ref.tolist(), kind.tolist(), cycle.tolist(), tenant.tolist(), strict=True)
+            return pl.Series(values=[alert_id(self.ids[r], KINDS[k], c, self.texts[t]) for r, k, c, t in rows])
+        parts = [pick(self.ids, ref), pick(KINDS, kind), pl.Series(cycle), self.texts.column(tenant)]
+        columns = pl.DataFrame([part.alias(name) for name, part in zip("ikct", parts, strict=True)])
+        return columns.select(pl.concat_str("i", "k", "c", "t", separator=".", ignore_nulls=True)).to_series()
 
 
-def _pick(values: Sequence[str | None], index: Any) -> pl.Series:
-    """values[index] as a column; −1 picks the last."""
-    where = np.asarray(index, np.int64)
-    texts = pl.Series(values=list(values), dtype=pl.String)
-    return texts.gather(np.where(where < 0, len(values) - 1, where))
+_CONFIDENCES = [CONFIDENCES.get(n) for n in range(3)]
+_SEVERITIES = [*SEVERITIES, None]
+_FROM = [*STATUS, None]
 
 
-def _times(micros: Ints) -> pl.Series:
-    times = pl.Series(values=np.asarray(micros, np.int64))
-    return times.set(times == NONE, None).cast(TIMESTAMP)
+def _alike(*columns: Any) -> tuple[Ints, ...]:
+    """The columns as integers, scalars repeated as often as the first one is long."""
+    size = len(columns[0])
+    return tuple(
+        column.astype(np.int64, copy=False) if isinstance(column, np.ndarray) else np.full(size, column, np.int64)
+        for column in columns
+    )

@@ -13,6 +13,8 @@ from operators.policy import Policy, effective, policy_of
 from operators.rules import Ratio, Rule, ThresholdSpec, ValueAvg, ValueCount, ValuePercentile, ValueSum
 from operators.settings import NO_SETTINGS, Settings
 
+_MEASURED = ValueSum | ValueAvg | ValuePercentile
+
 
 @dataclass(frozen=True, slots=True)
 class _Held:
@@ -57,6 +59,8 @@ class Rulebook:
         self.policies = tuple(policy for one in held for policy in one.policies)
         self.spike: Bools = np.array([policy.is_spike for policy in self.policies], dtype=np.bool_)
         self.thresholds: tuple[ThresholdSpec | None, ...] = tuple(policy.threshold for policy in self.policies)
+        self.measures: Bools = np.array([isinstance(spec, _MEASURED) for spec in self.thresholds], dtype=np.bool_)
+        self.items: Bools = np.array([isinstance(spec, ValueCount) for spec in self.thresholds], dtype=np.bool_)
         self.is_shared = not own
         self._own = own
         self._plans = [one.plan for one in held]

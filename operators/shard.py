@@ -10,23 +10,18 @@ from collections.abc import Iterable
 from itertools import count
 
 import numpy as np
-import polars as pl
 
 from operators.clock import NEVER
 from operators.identity import incident_id
 from operators.keys import Keys
 from operators.lifecycle import advance
-from operators.matches import KEYED, KeyedMatches, Matches, Name
-from operators.output import Emission, Output
-from operators.state import ROWS, State
+from operators.matches import TEXTS, KeyedMatches, Matches, Name
+from operators.output import NO_OUTPUT, Emission, Output
+from operators.pending import FOREVER as FOREVER
+from operators.pending import Pending
+from operators.state import State
+from operators.tables import Table, take
 from operators.windows import Positions
-
-FOREVER = 2**62  # an instant by which every timer has run out
-
-_PENDING: dict[str, pl.DataType] = {**KEYED, "policy": pl.Int64(), "partition": pl.Int64()}
-
-
-POSITION: dict[str, pl.DataType] = {"partition": pl.Int64(), "offset": pl.Int64()}
 
 
 class Shard:
@@ -39,9 +34,7 @@ class Shard:
         self._watermarks: dict[str, int] = dict.fromkeys(partitions, NEVER)
         self._numbers: dict[str, int] = {name: n for n, name in enumerate(self._watermarks)}
         self._state = State()
-        self._pending: list[pl.DataFrame] = []
-        self._names: list[Name] = []  # of the keys that are pending, and the number of each in their rows
-        self._named: dict[Name, int] = {}
+        self._pending = Pending()
         self._announced: dict[Name, list[tuple[int, str]]] = {}  # opened at, id: what callers know and is not settled
         self._settled = NEVER
 
@@ -53,7 +46,7 @@ class Shard:
     @property
     def pending(self) -> int:
         """Matches that wait for their watermark."""
-        return sum(frame.height for frame in self._pending)
+        return len(self._pending)
 
     @property
     def watermark(self) -> int:
@@ -66,30 +59,19 @@ class Shard:
         self._watermarks[partition] = max(watermark, self._watermarks.get(partition, NEVER))
         if matches is None or not len(matches):
             return
-        keyed = matches.keyed() if isinstance(matches, Matches) else matches
-        policy = self._state.policies.numbers(keyed.policies)[keyed.frame["policy"].to_numpy()]
-        key = keyed.frame["key"].to_numpy()
-        used = np.flatnonzero(np.bincount(key, minlength=len(keyed.names)))
-        numbers = np.zeros(len(keyed.names), np.int64)
-        numbers[used] = [self._number(keyed.names[n]) for n in used.tolist()]
-        columns = (
-            pl.Series("policy", policy),
-            pl.Series("key", numbers[key]),
-            pl.lit(number, pl.Int64).alias("partition"),
-        )
-        self._pending.append(keyed.frame.with_columns(*columns).select(_PENDING.keys()))
-
-    def _number(self, name: Name) -> int:
-        number = self._named.setdefault(name, len(self._names))
-        if number == len(self._names):
-            self._names.append(name)
-        return number
+        keyed = matches.keyed()
+        rows = keyed.rows.copy()
+        rows["policy"] = self._state.policies.numbers(keyed.policies)[rows["policy"]]
+        for name, column in zip(TEXTS, self._state.texts.numbers(keyed.texts, [rows[n] for n in TEXTS]), strict=True):
+            rows[name] = column
+        rows["partition"] = number
+        self._pending.add(rows, keyed.names)
 
     def settle(self) -> Output:
         """Make final what no late record can reach: matches before the lowest watermark, timers up to it."""
         until = self.watermark
         if until == NEVER or until <= self._settled:
-            return Emission(self._state.policies).output(settled=True)
+            return NO_OUTPUT
         # Strictly before: another partition may still deliver a match at this very instant that sorts before ours.
         return self._advance(until - 1, until).output(settled=True)
 
@@ -99,57 +81,48 @@ class Shard:
 
     def _advance(self, last: int, until: int) -> Emission:
         """Settle the pending matches with `at` up to `last`, and the timers up to `until`."""
-        names = self._names
-        matches = self._take(last)
+        self._forget_texts()
+        matches, names = self._pending.take(last)
         self._settled = max(self._settled, until)
-        emission = Emission(self._state.policies)
+        emission = Emission(self._state.policies, self._state.texts)
         rows = self._rows(matches, self._state.keys, names)
         advance(self._state, rows, until, emission, name=Namer(self._announced))
         return emission
 
-    def _joined(self) -> pl.DataFrame:
-        if not self._pending:
-            return pl.DataFrame(schema=_PENDING)
-        if len(self._pending) > 1:
-            self._pending = [pl.concat(self._pending)]
-        return self._pending[0]
+    def _forget_texts(self) -> None:
+        """Let go of the texts that nothing refers to any more, once there are many."""
+        state = self._state
+        if not state.texts.is_grown():
+            return
+        columns = [(rows, name) for rows in (self._pending.rows, state.retained) for name in TEXTS]
+        columns.append((state.tenants.rows, "tenant"))
+        fresh = state.texts.keep([rows[name] for rows, name in columns])
+        for (rows, name), numbers in zip(columns, fresh, strict=True):
+            rows[name] = numbers
 
-    def _take(self, last: int) -> pl.DataFrame:
-        """Remove and return the pending matches with `at` up to `last`."""
-        pending = self._joined()
-        due = pending["at"] <= last
-        rest = pending.filter(~due)
-        # Names of keys that no longer wait must not pile up.
-        key = rest["key"].to_numpy()
-        used = np.flatnonzero(np.bincount(key, minlength=len(self._names)))
-        numbers = np.zeros(len(self._names), np.int64)
-        numbers[used] = np.arange(len(used))
-        self._pending = [rest.with_columns(pl.Series("key", numbers[key]))] if rest.height else []
-        self._names = [self._names[n] for n in used.tolist()]
-        self._named = {name: n for n, name in enumerate(self._names)}
-        return pending.filter(due)
-
-    def _rows(self, matches: pl.DataFrame, keys: Keys, names: list[Name], *, positions: bool = False) -> pl.DataFrame:
-        """The matches with the slots of their keys (and their positions), in the order of S6 within each."""
-        columns = ROWS | POSITION if positions else ROWS
-        if not matches.height:
-            return pl.DataFrame(schema=columns)
-        key = matches["key"].to_numpy()
+    def _rows(self, matches: Table, keys: Keys, names: list[Name]) -> Table:
+        """The matches with the slots of their keys, in the order of S6 within each."""
+        if not len(matches):
+            return matches
+        used = np.zeros(len(names), np.bool_)
+        used[matches["slot"]] = True
         slot = np.zeros(len(names), np.int64)
-        for n in np.flatnonzero(np.bincount(key)).tolist():
+        for n in used.nonzero()[0].tolist():
             slot[n] = keys.slot(names[n])
-        rows = matches.with_columns(pl.Series("slot", slot[key])).select(columns.keys())
-        return rows[self._order(matches, slot[key])]
+        mine = slot[matches["slot"]]
+        order = self._order(matches, mine)
+        rows = take(matches, order)
+        rows["slot"] = mine[order]
+        return rows
 
-    def _order(self, rows: pl.DataFrame, slot: Positions) -> Positions:
+    def _order(self, rows: Table, slot: Positions) -> Positions:
         """S6 within slots: at, then the partition's name, then offset."""
-        at = rows["at"].to_numpy()
         if len(self._numbers) == 1:
-            return np.lexsort((at, slot))  # stable: a partition's rows are in offset order
+            return np.lexsort((rows["at"], slot))  # stable: a partition's rows are in offset order
         names = sorted(self._numbers)
         rank = np.zeros(len(names), np.int64)
         rank[[self._numbers[name] for name in names]] = np.arange(len(names))
-        return np.lexsort((rows["offset"].to_numpy(), rank[rows["partition"].to_numpy()], at, slot))
+        return np.lexsort((rows["offset"], rank[rows["partition"]], rows["at"], slot))
 
 
 class Namer:

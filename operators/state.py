@@ -5,44 +5,38 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 import numpy as np
-import polars as pl
 
 from operators.keys import NONE, Keys, Slots
+from operators.matches import ROW
 from operators.output import Emission
 from operators.policies import Policies
+from operators.tables import Table, joined, of_slots, take
 from operators.tenants import Tenants
+from operators.texts import Texts
 from operators.windows import Positions
-
-# The rows a step works on, sorted by slot and S6. Times in µs; `policy` is a number of the state's policies.
-ROWS: dict[str, pl.DataType] = {
-    "slot": pl.Int64(),
-    "at": pl.Int64(),
-    "policy": pl.Int64(),
-    "kind": pl.Int8(),
-    "source": pl.String(),
-    "tenant": pl.String(),
-    "confidence": pl.Int8(),
-    "severity": pl.Int8(),
-    "measure": pl.Float64(),
-    "item": pl.String(),
-}
 
 
 @dataclass
 class State:
-    """Live keys, the tenants of their incidents, and the ROWS that a later window may still count. Picklable."""
+    """Live keys, the tenants of their incidents, and the rows that a later window may still count. Picklable.
+
+    retained: ROW, sorted by slot and S6. texts: what rows and tenants point into.
+    """
 
     keys: Keys = field(default_factory=Keys)
     tenants: Tenants = field(default_factory=Tenants)
-    retained: pl.DataFrame = field(default_factory=lambda: pl.DataFrame(schema=ROWS))
+    retained: Table = field(default_factory=lambda: np.zeros(0, ROW))
     policies: Policies = field(default_factory=Policies)
+    texts: Texts = field(default_factory=Texts)
 
     def emit(self, slots: Slots, emission: Emission) -> None:
         """Write the incidents that stand in these slots."""
         slots = slots[self.keys.rows["active"][slots]]
         chosen = slots.tolist()
+        if not chosen:
+            return
         emission.incidents(
-            self.keys.rows[slots],
+            take(self.keys.rows, slots),
             [self.keys.incidents[s] for s in chosen],
             [self.keys.name(s) for s in chosen],
             [self.keys.sources[s] for s in chosen],
@@ -53,41 +47,50 @@ class State:
         chosen = slots.tolist()
         return emission.refer([self.keys.incidents[s] for s in chosen], [self.keys.name(s) for s in chosen])
 
-    def take_retained(self, slots: Slots) -> pl.DataFrame:
-        """Remove and return what is retained of these slots."""
-        mine = pl.Series(np.isin(self.retained["slot"].to_numpy(), slots))
-        taken = self.retained.filter(mine)
-        if taken.height:
-            self.retained = self.retained.filter(~mine)
+    def retained_of(self, slots: Slots) -> Table:
+        """A copy of what is retained of these slots, in their order."""
+        return take(self.retained, of_slots(self.retained, slots)) if len(self.retained) else self.retained.copy()
+
+    def take_retained(self, slots: Slots) -> Table:
+        """Remove and return what is retained of these slots, in their order."""
+        if not len(self.retained):
+            return self.retained
+        mine = of_slots(self.retained, slots)
+        taken = take(self.retained, mine)
+        if len(mine):
+            others = np.ones(len(self.retained), np.bool_)
+            others[mine] = False
+            self.retained = take(self.retained, others)
         return taken
 
-    def retain(self, rows: pl.DataFrame) -> None:
+    def retain(self, rows: Table) -> None:
         """Keep rows of slots of which nothing is retained."""
-        if rows.height:
-            self.retained = pl.concat([self.retained, rows])
+        if len(rows):
+            both = joined(self.retained, rows)
+            self.retained = take(both, both["slot"].argsort(kind="stable"))
 
     def forget(self, slots: Slots, instant: Positions) -> None:
         """Return keys to `none`: of what is retained only witnesses seen since `instant` (µs) still count."""
         self.keys.clear(slots)
         self.tenants.take(slots)
-        if self.retained.height:
+        if len(self.retained):
             floor = np.full(len(self.keys.rows), NONE)
             floor[slots] = instant
-            since = self.retained["at"].to_numpy() >= floor[self.retained["slot"].to_numpy()]
-            self.retained = self.retained.filter(pl.Series(since))
+            self.retained = take(self.retained, self.retained["at"] >= floor[self.retained["slot"]])
 
     def prune(self, until: int) -> None:
         """Drop what no window after `until` (µs) can reach, and the keys of which nothing is left."""
         kept = self.retained
-        if kept.height:
-            slot = kept["slot"].to_numpy()
-            last = np.append(slot[1:] != slot[:-1], True)
-            retention = np.zeros(len(self.keys.rows), np.int64)
-            retention[slot[last]] = self.policies.retention[kept["policy"].to_numpy()[last]]
-            recent = kept["at"].to_numpy() > until - retention[slot]
-            if not recent.all():
-                self.retained = kept = kept.filter(pl.Series(recent))
         rows = self.keys.rows
-        idle = np.flatnonzero(rows["used"] & ~rows["active"])
-        if len(idle):
-            self.keys.release(np.setdiff1d(idle, kept["slot"].to_numpy()))
+        if len(kept):
+            slot = kept["slot"]
+            last = np.append(slot[1:] != slot[:-1], True)
+            retention = np.zeros(len(rows), np.int64)
+            retention[slot[last]] = self.policies.retention[kept["policy"][last]]
+            recent = kept["at"] > until - retention[slot]
+            if not recent.all():
+                self.retained = kept = take(kept, recent)
+        idle = rows["used"] & ~rows["active"]
+        idle[kept["slot"]] = False
+        if idle.any():
+            self.keys.release(idle.nonzero()[0])

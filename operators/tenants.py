@@ -3,36 +3,47 @@
 from __future__ import annotations
 
 import numpy as np
-import polars as pl
 
 from operators.keys import Slots
+from operators.tables import Table, joined, of_slots, take
 
-# `cycle` is the cycle in which the tenant was last seen; times in µs.
-COLUMNS: dict[str, pl.DataType] = {
-    "slot": pl.Int64(),
-    "tenant": pl.String(),
-    "count": pl.Int64(),
-    "first": pl.Int64(),
-    "last": pl.Int64(),
-    "cycle": pl.Int64(),
-}
+# `tenant` is a number of the state's texts, `cycle` the cycle in which it was last seen; times in µs.
+TENANT = np.dtype(
+    [
+        ("slot", np.int64),
+        ("tenant", np.int64),
+        ("count", np.int64),
+        ("first", np.int64),
+        ("last", np.int64),
+        ("cycle", np.int64),
+    ]
+)
 
 
 class Tenants:
-    """The tenants of the incidents that are live, one row a (slot, tenant)."""
+    """The tenants of the incidents that are live, one row a (slot, tenant), sorted by slot."""
 
-    def __init__(self, rows: pl.DataFrame | None = None) -> None:
-        self.rows = pl.DataFrame(schema=COLUMNS) if rows is None else rows
+    def __init__(self, rows: Table | None = None) -> None:
+        self.rows: Table = np.zeros(0, TENANT) if rows is None else rows
 
-    def take(self, slots: Slots) -> pl.DataFrame:
-        """Remove and return the rows of some slots."""
-        chosen = pl.Series(np.isin(self.rows["slot"].to_numpy(), slots))
-        taken = self.rows.filter(chosen)
-        if taken.height:
-            self.rows = self.rows.filter(~chosen)
+    def of(self, slots: Slots) -> Table:
+        """A copy of the rows of some slots, in their order."""
+        return take(self.rows, of_slots(self.rows, slots)) if len(self.rows) else self.rows.copy()
+
+    def take(self, slots: Slots) -> Table:
+        """Remove and return the rows of some slots, in their order."""
+        if not len(self.rows):
+            return self.rows
+        mine = of_slots(self.rows, slots)
+        taken = take(self.rows, mine)
+        if len(mine):
+            others = np.ones(len(self.rows), np.bool_)
+            others[mine] = False
+            self.rows = take(self.rows, others)
         return taken
 
-    def put(self, rows: pl.DataFrame) -> None:
+    def put(self, rows: Table) -> None:
         """Add rows of slots that have none."""
-        if rows.height:
-            self.rows = pl.concat([self.rows, rows.select(COLUMNS.keys())], rechunk=True)
+        if len(rows):
+            both = joined(self.rows, rows)
+            self.rows = take(both, both["slot"].argsort(kind="stable"))

@@ -3,23 +3,25 @@
 from __future__ import annotations
 
 import numpy as np
-import polars as pl
 
 from operators.keys import CLOSED, OPEN, RECOVERING, Slots
 from operators.output import NO_COUNT, QUIET, RESOLVED, RESOLVED_ALERT, STABLE, Emission
 from operators.state import State
-from operators.windows import Mask, Positions
+from operators.tables import Mask, Table, put, take
+from operators.windows import Positions
+
+_TIMERS = ((OPEN, RECOVERING, QUIET), (RECOVERING, CLOSED, STABLE))
 
 
 def fire(state: State, slots: Slots, until: Positions, emission: Emission) -> Slots:
     """Let the deadlines of these keys pass, each up to its own `until` (µs); the slots whose incident moved."""
-    row = state.keys.rows[slots]
+    row = take(state.keys.rows, slots)
     status = row["status"]
     deadline = np.where(status == OPEN, row["recover"], np.where(status == RECOVERING, row["close"], row["forget"]))
     due = row["active"] & (until >= deadline)
-    slots, until, row = slots[due], until[due], row[due]
-    if not len(slots):
-        return slots
+    if not due.any():
+        return slots[:0]
+    slots, until, row = slots[due], until[due], take(row, due)
     recovers = (row["status"] == OPEN) & (until >= row["recover"])
     closes = (row["status"] <= RECOVERING) & (until >= row["close"])
     ref = state.refer(slots, emission)
@@ -29,26 +31,26 @@ def fire(state: State, slots: Slots, until: Positions, emission: Emission) -> Sl
     emission.alerts(ref[said], RESOLVED_ALERT, row["reopens"][said].astype(np.int64), row["close"][said])
     row["transitions"] += recovers.astype(np.int32) + closes
     row["status"] = np.where(closes, CLOSED, np.where(recovers, RECOVERING, row["status"]))
-    state.keys.rows[slots] = row
+    put(state.keys.rows, slots, row)
     moved: Slots = slots[recovers | closes]
     return moved
 
 
 def expire(state: State, slots: Slots, until: Positions) -> None:
     """Forget the keys among these whose cooldown is over."""
-    row = state.keys.rows[slots]
+    row = take(state.keys.rows, slots)
     gone = row["active"] & (row["status"] == CLOSED) & (until >= row["forget"])
     if gone.any():
         state.forget(slots[gone], row["forget"][gone])
 
 
-def resolve(state: State, commands: pl.DataFrame, emission: Emission) -> Slots:
+def resolve(state: State, commands: Table, emission: Emission) -> Slots:
     """Close by hand what is open at the command's `at`, at most one command a key; the slots whose incident moved."""
-    slots, at = commands["slot"].to_numpy(), commands["at"].to_numpy()
+    slots, at = commands["slot"], commands["at"]
     moved = fire(state, slots, at, emission)
-    row = state.keys.rows[slots]
+    row = take(state.keys.rows, slots)
     held = row["active"] & (row["status"] <= RECOVERING)
-    slots, at, row = slots[held], at[held], row[held]
+    slots, at, row = slots[held], at[held], take(row, held)
     ref = state.refer(slots, emission)
     policy, n = row["policy"].astype(np.int64), row["transitions"].astype(np.int64)
     emission.transitions(ref, n, row["status"], CLOSED, RESOLVED, at, row["events"], NO_COUNT, policy)
@@ -58,7 +60,7 @@ def resolve(state: State, commands: pl.DataFrame, emission: Emission) -> Slots:
     row["status"] = CLOSED
     row["recover"] = row["close"] = at
     row["forget"] = at + state.policies.cooldown[policy]
-    state.keys.rows[slots] = row
+    put(state.keys.rows, slots, row)
     return np.union1d(moved, slots)
 
 
@@ -72,12 +74,10 @@ def quiet(
     closes: tuple[Mask, Positions],
 ) -> None:
     """Write the two timers' transitions: where each fires, and when. n: the number of an incident's next transition."""
-    fires, at = recovers
-    emission.transitions(
-        ref[fires], n[fires], OPEN, RECOVERING, QUIET, at[fires], events[fires], NO_COUNT, policy[fires]
-    )
-    after = n + fires
-    fires, at = closes
-    emission.transitions(
-        ref[fires], after[fires], RECOVERING, CLOSED, STABLE, at[fires], events[fires], NO_COUNT, policy[fires]
-    )
+    after = n
+    for (fires, at), (before, now, why) in zip((recovers, closes), _TIMERS, strict=True):
+        if fires.any():
+            emission.transitions(
+                ref[fires], after[fires], before, now, why, at[fires], events[fires], NO_COUNT, policy[fires]
+            )
+            after = n + fires

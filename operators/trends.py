@@ -1,21 +1,21 @@
 """Is there a trend in a series of counts? A statement of statistics, not a comparison of two numbers.
 
-The test is Mann and Kendall's: S adds up the signs of all differences between a later and an earlier count. It asks for no
-distribution, which matters here: incidents come in clumps, so that counts vary more than Poisson's, and a Poisson trend
-test (which is stronger where its assumption holds) would call clumps trends. Ties, most of all zeros, are taken out of its
-variance (Kendall 1975). S is approximately normal from ten counts on.
+The test is Mann and Kendall's: S adds up the signs of all differences between a later and an earlier count. It asks
+for no distribution, which matters here: incidents come in clumps, so that counts vary more than Poisson's, and a
+Poisson trend test (which is stronger where its assumption holds) would call clumps trends. Ties, most of all zeros,
+are taken out of its variance (Kendall 1975). S is approximately normal from ten counts on.
 
 A count that depends on the one before it makes S vary more than independent ones would. Hamed and Rao (1998) widen its
-variance by what the significant autocorrelations of the ranks, after removing Sen's slope, say about it; that also covers
-a daily rhythm in hourly counts. Two things are done more cautiously than in their paper. Chance makes some autocorrelations
-significant and negative, which would narrow the variance: here it is never narrowed. And in a few dozen buckets those
-beyond the first are too small to be significant, though they add up: where the first one is, the widening is at least that
-of a first-order autoregression with it, its bias removed (Marriott and Pope 1954). On independent counts the test calls
-about 4 % a trend at level 5 %; on 60 counts of an autoregression of 0.5 about 8 %, where Hamed and Rao's has 16 %, and the
-uncorrected one 25 %.
+variance by what the significant autocorrelations of the ranks, after removing Sen's slope, say about it; that also
+covers a daily rhythm in hourly counts. Two things are done more cautiously than in their paper. Chance makes some
+autocorrelations significant and negative, which would narrow the variance: here it is never narrowed. And in a few
+dozen buckets those beyond the first are too small to be significant, though they add up: where the first one is, the
+widening is at least that of a first-order autoregression with it, its bias removed (Marriott and Pope 1954). On
+independent counts the test calls about 4 % a trend at level 5 %; on 60 counts of an autoregression of 0.5 about 8 %,
+where Hamed and Rao's has 16 %, and the uncorrected one 25 %.
 
-Several series are one family: p-values are adjusted after Benjamini and Hochberg (1995), so that of the trends announced
-an expected share of at most `level` is none.
+Several series are one family: p-values are adjusted after Benjamini and Hochberg (1995), so that of the trends
+announced an expected share of at most `level` is none.
 
 - H. B. Mann (1945), Nonparametric tests against trend, Econometrica 13
 - M. G. Kendall (1975), Rank Correlation Methods, 4th edition
@@ -64,8 +64,8 @@ class Trend:
 def trends(series: Mapping[str, Sequence[int]], level: float = LEVEL) -> dict[str, Trend]:
     """Return the trend of each series, one family of tests at `level`.
 
-    series: counts of complete buckets of equal length, oldest first, at most a few thousand. Those with too few buckets or
-    events are `stable`, untested, and no part of the family.
+    series: counts of complete buckets of equal length, oldest first, at most a few thousand. Those with too few
+    buckets or events are `stable`, untested, and no part of the family.
     """
     lacking = {name: _lacking(counts) for name, counts in series.items()}
     p_values = {name: mann_kendall(series[name])[1] for name, lack in lacking.items() if lack is None}
@@ -122,7 +122,7 @@ def autocorrelation_factor(counts: Sequence[int]) -> float:
     n = len(counts)
     # From the middle, so that time backwards gives the same numbers; rounded, so that equal ones are.
     trend = sen_slope(counts) * (np.arange(n) - (n - 1) / 2)
-    ranks = _mid_ranks(np.round(np.asarray(counts, dtype=np.float64) - trend, 9))
+    ranks = _mid_ranks(np.asarray(np.round(np.asarray(counts) - trend, 9), dtype=np.float64))
     ranks -= ranks.mean()
     power = float(ranks @ ranks)
     if power == 0:

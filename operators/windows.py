@@ -7,23 +7,23 @@ counting is a difference of running totals.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
-import polars as pl
 from numpy.typing import NDArray
 
 from operators.matches import MATCH
+from operators.tables import Mask, Table
 
 Positions = NDArray[np.int64]
-Mask = NDArray[np.bool_]
 
 
 @dataclass(frozen=True)
 class Span:
     """n rows of matches and witnesses, sorted by slot and then by S6.
 
-    slot, at (µs), policy: int64[n]; kind: int8[n]; measure: float64[n], NaN for none; item: String[n].
-    start: position of the first row of each row's key.
+    slot, at (µs), policy: int64[n]; kind: int8[n]; measure: float64[n], NaN for none; item: int32[n], 0 for none.
+    start: position of the first row of each row's key. begins: is it that row?
     """
 
     slot: Positions
@@ -31,19 +31,20 @@ class Span:
     policy: Positions
     kind: NDArray[np.int8]
     measure: NDArray[np.float64]
-    item: pl.Series
+    item: NDArray[np.int32]
     start: Positions
+    begins: Mask
 
     def __len__(self) -> int:
         return len(self.at)
 
     @staticmethod
-    def of(rows: pl.DataFrame) -> Span:
-        """The span of sorted rows: slot, at, policy, kind, measure, item."""
-        slot = rows["slot"].to_numpy()
-        measure = rows["measure"].fill_null(float("nan")).to_numpy()
-        at, policy, kind = (rows[name].to_numpy() for name in ("at", "policy", "kind"))
-        return Span(slot, at, policy, kind, measure, rows["item"], starts(slot))
+    def of(rows: Table) -> Span:
+        """The span of sorted rows (ROW)."""
+        # Copied out of the records: what is read often lies side by side.
+        slot, at, policy, kind = (np.ascontiguousarray(rows[name]) for name in ("slot", "at", "policy", "kind"))
+        begins = changes(slot)
+        return Span(slot, at, policy, kind, rows["measure"], rows["item"], _starts(begins), begins)
 
     @property
     def is_match(self) -> Mask:
@@ -52,11 +53,24 @@ class Span:
         return mask
 
 
+def changes(*columns: NDArray[Any]) -> Mask:
+    """Where a row differs from the one before it; the first one does."""
+    first, *rest = columns
+    change = np.ones(len(first), np.bool_)
+    np.not_equal(first[1:], first[:-1], out=change[1:])
+    for column in rest:
+        change[1:] |= column[1:] != column[:-1]
+    return change
+
+
 def starts(slot: Positions) -> Positions:
     """The position of the first row of each row's run of equal values."""
-    change = np.ones(len(slot), np.bool_)
-    change[1:] = slot[1:] != slot[:-1]
-    return np.maximum.accumulate(np.where(change, np.arange(len(slot)), 0))
+    return _starts(changes(slot))
+
+
+def _starts(begins: Mask) -> Positions:
+    first = begins.nonzero()[0]
+    return first.repeat(np.append(first[1:], len(begins)) - first)
 
 
 def lefts(slot: Positions, at: Positions, start: Positions, window: Positions) -> Positions:

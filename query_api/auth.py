@@ -15,11 +15,13 @@ from query_api.caller import UserDep
 from query_api.envelope import SURFACE, ok
 from query_api.openapi import responses
 from query_api.services import Services, ServicesDep
-from query_api.wire import Envelope, Wire
+from query_api.wire import ADDRESS, NAME, Envelope, Wire
 
 router = APIRouter(prefix=f"{SURFACE}/auth", tags=["Authentication"])
 
-Email = Annotated[str, Field(min_length=1, max_length=EMAIL_LIMIT, examples=["ada@example.com"])]
+Email = Annotated[
+    str, Field(min_length=1, max_length=EMAIL_LIMIT, examples=["ada@example.com"], json_schema_extra=ADDRESS)
+]
 # Not `min_length` here: what is too short for a password is told by a sentence that does not come with the value.
 Password = Annotated[
     str, Field(json_schema_extra={"minLength": SHORTEST, "maxLength": LONGEST}, examples=["correct horse battery"])
@@ -32,7 +34,7 @@ class Registration(Wire):
 
     email: Email
     password: Password
-    name: Annotated[str | None, Field(max_length=NAME_LIMIT, examples=["Ada"])] = None
+    name: Annotated[str | None, Field(max_length=NAME_LIMIT, examples=["Ada"], json_schema_extra=NAME)] = None
 
 
 class Login(Wire):
@@ -108,7 +110,12 @@ async def login(body: Login, request: Request, services: ServicesDep) -> Respons
     return ok(session.body())
 
 
-@router.post("/token", summary="Exchange a token for a different workspace", response_model=Envelope[Session])
+@router.post(
+    "/token",
+    summary="Exchange a token for a different workspace",
+    response_model=Envelope[Session],
+    responses=responses(404),
+)
 def token(body: Exchange, claims: UserDep, services: ServicesDep) -> Response:
     """The workspace must be one that the user belongs to."""
     user = services.control.users.find(claims.user)

@@ -1,5 +1,6 @@
 """Every error that may come out of an endpoint, as an answer of the surface that was asked."""
 
+import re
 from collections.abc import Awaitable, Callable
 
 from fastapi import FastAPI, Request
@@ -10,6 +11,7 @@ from starlette.responses import Response
 from connectors.control import ControlError, ControlUnavailable, Denied, Forbidden, Missing, Refused, Taken
 from query_api.envelope import CODES, ApiError, ErrorCode, failure
 from query_api.pipeline import Unavailable
+from query_api.routes import operations
 from query_api.validation import sentence
 
 _CONTROL: dict[type[ControlError], ErrorCode] = {
@@ -20,6 +22,7 @@ _CONTROL: dict[type[ControlError], ErrorCode] = {
     Forbidden: ErrorCode.FORBIDDEN,
     ControlUnavailable: ErrorCode.UNAVAILABLE,
 }
+_PARAMETER = re.compile(r"\{[^}]*\}")
 _HTTP = {404: "There is nothing at this path.", 405: "This path does not have that method."}
 
 
@@ -57,7 +60,15 @@ async def _http(request: Request, error: Exception) -> Response:
     assert isinstance(error, HTTPException)
     code = CODES.get(error.status_code, ErrorCode.VALIDATION_ERROR)
     message = _HTTP.get(error.status_code, error.detail)
-    return failure(request.scope["path"], ApiError(code, message), error.headers)
+    headers = {"Allow": _allowed(request)} if error.status_code == 405 else error.headers
+    return failure(request.scope["path"], ApiError(code, message), headers)
+
+
+def _allowed(request: Request) -> str:
+    """Return all methods of the path; the router names those of one function only."""
+    path = request.scope["path"]
+    found = {one.method for one in operations(request.app) if re.fullmatch(_PARAMETER.sub("[^/]+", one.path), path)}
+    return ", ".join(sorted(found))
 
 
 _HANDLERS: dict[type[Exception], Callable[[Request, Exception], Awaitable[Response]]] = {

@@ -119,6 +119,8 @@ def _responses(good: dict[int, tuple[str, Schema]], failure: Schema) -> dict[int
     said: dict[int | str, Schema] = {}
     for code, (text, content) in ({code: (text, failure) for code, text in _FAILURES.items()} | good).items():
         said[code] = {"description": text, "content": content}
+        if code in (429, 503):
+            said[code]["headers"] = {"Retry-After": {"description": "Seconds.", "schema": {"type": "integer"}}}
     return said
 
 

@@ -1,7 +1,8 @@
 """GET /events: which events make up an incident, with what they said?
 
-Those that its rule claims under its group, from the first one counted to the last, in the order in which they counted. An
-exclusive rule's claim stands on the event, another rule's in `claims`: two branches, each with its own pushed-down filters.
+Those that its rule claims under its group, from the first one counted to the last, in the order in which they counted.
+An exclusive rule's claim stands on the event, another rule's in `claims`: two branches, each with its own pushed-down
+filters.
 """
 
 from typing import Annotated, Any
@@ -33,8 +34,8 @@ from query_api.services import ServicesDep
 router = APIRouter()
 
 _COLUMNS = """
-    e."at" AS counted, e.partition, e."offset", e.id, e.source, e.type, e.code, e.tenant, e.severity, e.message, e.value,
-    e.time, e.ingested_at, e.late, e.attributes
+    e."at" AS counted, e.partition, e."offset", e.id, e.source, e.type, e.code, e.tenant, e.severity, e.message,
+    e.value, e.time, e.ingested_at, e.late, e.attributes
 """
 # first, last: when the page may begin and the incident ends.
 _SPAN = 'e.workspace = $workspace AND e."at" >= $first AND e."at" <= $last'

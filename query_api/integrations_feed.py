@@ -1,7 +1,8 @@
 """The tail of the store's `feed`, read once for all streams of this process.
 
-A stream that keeps up takes what is new from memory; one that has fallen behind, or resumes, reads the table by pages. So
-nothing is buffered per connection but the page it is being sent, and a slow reader costs itself time, nobody memory.
+A stream that keeps up takes what is new from memory; one that has fallen behind, or resumes, reads the table by pages.
+So nothing is buffered per connection but the page it is being sent, and a slow reader costs itself time, nobody
+memory.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""GET /incidents/{id}, its timeline, and POST /incidents/{id}/resolve: one incident, its course, and its end by hand."""
+"""GET /incidents/{id}, its timeline, and POST /incidents/{id}/resolve: one incident, its course, its end by hand."""
 
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -121,7 +121,7 @@ async def resolve(
     ident: IncidentId,
     body: Annotated[dict[str, Any] | None, Body(description="Not read.")] = None,
 ) -> Response:
-    """Closes an Open or Recovering incident now. A later event may reopen it within the cooldown, as after any close."""
+    """Closes an Open or Recovering incident now. An event within the cooldown reopens it, as after any close."""
     found = await read(services.pipeline, lambda con: find(con, caller.workspace, ident), seconds=READ_SECONDS)
     if found.status == "Closed":
         raise ApiError(ErrorCode.CONFLICT, "The incident is closed already.")

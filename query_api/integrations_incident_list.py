@@ -1,7 +1,8 @@
 """GET /incidents: which incidents are there, newest first?
 
-Two statements. The first looks at one narrow column of what passes the filters: how many, and between which opening times
-the page lies. The second reads all columns of just that span. Sorting whole rows, or their ids, took twice as long.
+Two statements. The first looks at one narrow column of what passes the filters: how many, and between which opening
+times the page lies. The second reads all columns of just that span. Sorting whole rows, or their ids, took twice as
+long.
 """
 
 from __future__ import annotations
@@ -119,12 +120,12 @@ def list_incidents(con: DuckDBPyConnection, wanted: Filter, place: Place) -> tup
     """Return the rows of a page (COLUMNS), how many pass the filter in all, and whether more follow the page."""
     size = place.size + 1  # one more tells whether there is a next page
     values: dict[str, object] = {**wanted.values, "size": size, "skip": place.skip}
-    before, after, cursor = "", "", {}
+    before, after = "", ""
+    cursor: dict[str, object] = {}
     if place.after:
-        opened, ident = place.after
         # Those that opened at the cursor's very instant come on top; `size` strictly older ones are enough.
         before, after = "WHERE opened_at < $cursor", "AND (opened_at < $cursor OR id > $id)"
-        cursor = {"cursor": as_time(opened)}
+        cursor = {"cursor": as_time(place.after[0])}
     span_sql = _SPAN.format(where=wanted.where, before=before)
     total, newer, oldest, newest = con.execute(span_sql, values | cursor).fetchone() or (0, 0, None, None)
     if place.after:
@@ -162,7 +163,7 @@ async def incidents(
     page_size: PageSize = DEFAULT_PAGE_SIZE,
     cursor: Cursor = None,
 ) -> Response:
-    """Newest first. Walk by page, or by `nextCursor`, which misses and repeats nothing when incidents open meanwhile."""
+    """Newest first. Walk by page, or by `nextCursor`, which misses and repeats nothing while incidents open."""
     wanted = incident_filter(
         caller.workspace,
         status=status,

@@ -7,6 +7,7 @@ from duckdb import DuckDBPyConnection
 from fastapi import APIRouter, Body, Path, Response
 from pydantic import BaseModel, ConfigDict, Field
 
+from operators.durations import format_duration
 from operators.events import DAY, SECOND
 from operators.rules import Rule
 from query_api.caller import CallerDep
@@ -114,8 +115,5 @@ def _override(change: PatternChange, current: dict[str, Any]) -> dict[str, Any]:
         given, lacking = names if window is None else names[::-1]
         raise invalid(f"{lacking} is required with {given}; set both, or both to null.")
     else:
-        override["alert"] = {
-            "count": count,
-            "window": f"{window}s" if isinstance(window, int) else f"{window * 1e6:.0f}us",
-        }
+        override["alert"] = {"count": count, "window": format_duration(round(window * SECOND))}
     return override

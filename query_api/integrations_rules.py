@@ -36,9 +36,12 @@ def pattern(rule: Rule, settings: Settings) -> dict[str, Any]:
     """Return a pattern as it holds with these settings: the fields of `integrations_schema.Pattern`."""
     held = effective(rule, settings)
     spec = held.threshold.spec if held.threshold else None
-    opens = {"count": 1, "windowSeconds": None}
+    opens: dict[str, Any] = {"count": 1, "windowSeconds": None}
     if spec is not None:
-        opens = {"count": spec.gte if isinstance(spec, EventCount) else None, "windowSeconds": _seconds(spec.window)}
+        opens = {
+            "count": spec.gte if isinstance(spec, EventCount) else None,
+            "windowSeconds": _seconds(spec.window),
+        }
     return {
         "patternId": held.id,
         "name": held.name,

@@ -29,7 +29,7 @@ class Problem(BaseModel):
 
 _PROBLEMS: dict[int, tuple[str, int, str]] = {
     400: (
-        "A parameter or the body cannot be used; the message says which and why.",
+        "A parameter or the body cannot be used; the message says why.",
         4,
         "pageSize must be at most 100.",
     ),
@@ -39,11 +39,11 @@ _PROBLEMS: dict[int, tuple[str, int, str]] = {
     409: ("It is not in a state that allows this.", 5, "The incident is closed already."),
     413: ("The body is too large.", 7, "The body is larger than 1 MiB."),
     429: (
-        "Too many requests; `Retry-After` says when to come back.",
+        "Too many requests; see `Retry-After`.",
         6,
         "Rate limit exceeded. Try again in 43 seconds.",
     ),
-    503: ("Not taken, nothing is kept; `Retry-After` says when to come back.", 8, "The pipeline lags behind."),
+    503: ("Not taken, nothing is kept; see `Retry-After`.", 8, "The pipeline lags behind."),
     504: ("It took too long.", 11, "The answer took longer than 5 s; ask for a shorter time or a smaller page."),
 }
 ALWAYS = (400, 401, 403, 429, 503, 504)
@@ -215,7 +215,7 @@ class Stats(BaseModel):
 
 
 class Bucket(BaseModel):
-    """Incidents opened from `start` on, for one bucket's length. isComplete: false for the one that is still running."""
+    """Incidents opened from `start` on, for one bucket's length. isComplete: false for the one still running."""
 
     start: str
     incidentCount: int

@@ -1,7 +1,7 @@
 """GET /stream: transitions and alerts of one's workspace as server-sent events, as they are committed.
 
-Guarantee: after a reconnect with the last id everything since comes, once and in order. What the feed no longer holds is
-announced by an event `gap`. Without an id the stream begins now.
+Guarantee: after a reconnect with the last id everything since comes, once and in order. What the feed no longer holds
+is announced by an event `gap`. Without an id the stream begins now.
 
 https://html.spec.whatwg.org/multipage/server-sent-events.html
 """
@@ -33,17 +33,19 @@ MOST_STREAMS = 100  # of one workspace
 _HEADERS = {"Cache-Control": "no-store", "X-Accel-Buffering": "no"}
 
 _EXAMPLE = (
-    'id: 1042\nevent: transition\ndata: {"incidentId":"inc_4hq7c2mzk6v3xw5tdn2yr7ueoa","fromStatus":null,"toStatus":"Open",'
-    '"reason":"Pattern matched: auth_failure","occurredAt":"2025-03-26T08:14:22Z","windowCount":1,"ruleVersion":"a3f9d2c8"}'
-    '\n\nid: 1043\nevent: alert\ndata: {"id":"inc_4hq7c2mzk6v3xw5tdn2yr7ueoa.opened.0","incidentId":'
-    '"inc_4hq7c2mzk6v3xw5tdn2yr7ueoa","kind":"opened","cycle":0,"tenantId":null,"occurredAt":"2025-03-26T08:14:22Z"}\n\n'
+    'id: 1042\nevent: transition\ndata: {"incidentId":"inc_4hq7c2mzk6v3xw5tdn2yr7ueoa","fromStatus":null,'
+    '"toStatus":"Open","reason":"Pattern matched: auth_failure","occurredAt":"2025-03-26T08:14:22Z",'
+    '"windowCount":1,"ruleVersion":"a3f9d2c8"}\n\n'
+    'id: 1043\nevent: alert\ndata: {"id":"inc_4hq7c2mzk6v3xw5tdn2yr7ueoa.opened.0",'
+    '"incidentId":"inc_4hq7c2mzk6v3xw5tdn2yr7ueoa","kind":"opened","cycle":0,"tenantId":null,'
+    '"occurredAt":"2025-03-26T08:14:22Z"}\n\n'
 )
-_RESPONSES: dict[int | str, dict[str, Any]] = {
+_SUCCESS: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "Server-sent events: `transition`, `alert`, `gap`; comments as heartbeats.",
         "content": {"text/event-stream": {"schema": {"type": "string"}, "example": _EXAMPLE}},
     }
-} | problems()
+}
 
 
 class _Stream(StreamingResponse):
@@ -75,7 +77,7 @@ _OPEN: Counter[str] = Counter()
     summary="Follow transitions and alerts as they happen",
     response_model=None,
     response_class=StreamingResponse,
-    responses=_RESPONSES,
+    responses=_SUCCESS | problems(),
 )
 async def stream(
     caller: CallerDep,
@@ -104,8 +106,8 @@ async def follow(
     pipeline: Pipeline, tail: Tail, workspace: str, after: int | None, heartbeat: float = HEARTBEAT
 ) -> AsyncGenerator[bytes]:
     """Yield what comes behind number `after` (None: from now on), until the tail is closed."""
-    yield b"retry: 2000\n\n"  # also sends the headers, so that the client knows it is connected
     place = tail.last
+    yield b"retry: 2000\n\n"  # also sends the headers, so that the client knows it is connected
     if after is not None:
         place, lost = await _resume(pipeline, tail, after)
         if lost:
@@ -115,6 +117,9 @@ async def follow(
         reached = tail.last
         entries = tail.held(place, workspace)
         if entries is None:
+            place, lost = await _resume(pipeline, tail, place)  # the feed may have been cut while it was behind
+            if lost:
+                yield lost
             entries = await _older(pipeline, place, workspace)
             if len(entries) == PAGE:
                 reached = entries[-1].seq

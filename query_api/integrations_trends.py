@@ -88,9 +88,11 @@ async def trends(
     days: Annotated[int, Query(ge=1, le=366, description="Up to 31 for hourly buckets.")] = 30,
     end: Annotated[str | None, Query(alias="to", description="RFC 3339, exclusive; now by default.")] = None,
 ) -> Response:
-    """`rising` and `falling` are significant at the level given, after correction for the number of patterns tested
-    (Mann-Kendall with ties and autocorrelation, Benjamini-Hochberg). `stable` says why: no significant trend, or not enough
-    data."""
+    """`rising` and `falling` are significant at the level given, corrected for the number of patterns tested.
+
+    The test is Mann-Kendall's, with ties and autocorrelation; the correction Benjamini and Hochberg's. `stable` says
+    why: no significant trend, or not enough data.
+    """
     grid = _grid(bucket, days, parse_instant(end, "to"))
     values = {"workspace": caller.workspace, "start": as_time(grid.start), "end": as_time(grid.end)}
 

@@ -21,27 +21,44 @@ _SECRET_TEXT = re.compile(r"sg_[0-9a-fA-F]{8,}|eyJ[\w-]+\.[\w-]*(?:\.[\w-]*)?")
 _SECRET_NAMES = frozenset({"password", "token", "api_key", "authorization", "config", "secret", "x-api-key", "body"})
 
 
-def make_log(
-    stream: TextIO | None = None, form: Literal["auto", "json", "console"] = "auto", level: str = "info"
-) -> Log:
+Form = Literal["auto", "json", "console"]
+
+
+def make_log(stream: TextIO | None = None, form: Form = "auto", level: str = "info") -> Log:
     """Return a logger that writes to `stream` (stderr). form: auto is console on a terminal, else json."""
     out = sys.stderr if stream is None else stream
-    console = form == "console" or (form == "auto" and out.isatty())
-    processors: list[Any] = [
-        structlog.processors.add_log_level,
-        structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
-    ]
-    if console:
-        processors += [blot, structlog.dev.ConsoleRenderer(colors=out.isatty(), timestamp_key="time")]
-    else:
-        processors += [structlog.processors.format_exc_info, blot, _render]
     log: Log = structlog.wrap_logger(
-        _Lines(out),
-        processors=processors,
-        wrapper_class=structlog.make_filtering_bound_logger(getattr(logging, level.upper())),
-        cache_logger_on_first_use=True,
+        _Lines(out), processors=_processors(out, form), wrapper_class=_from(level), cache_logger_on_first_use=True
     )
     return log
+
+
+def configure(stream: TextIO | None = None, form: Form = "auto", level: str = "info") -> None:
+    """Make `structlog.get_logger()` write as `make_log` does: for packages that nobody hands a logger."""
+    out = sys.stderr if stream is None else stream
+    structlog.configure(
+        processors=_processors(out, form), wrapper_class=_from(level), logger_factory=lambda *_name: _Lines(out)
+    )
+
+
+def _from(level: str) -> type[Log]:
+    return structlog.make_filtering_bound_logger(getattr(logging, level.upper()))
+
+
+def _processors(out: TextIO, form: Form) -> list[Any]:
+    every: list[Any] = [
+        structlog.processors.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True, key="time"),
+        structlog.processors.format_exc_info,  # here, so that tracebacks are text when they are blotted
+        blot,
+    ]
+    if form == "console" or (form == "auto" and out.isatty()):
+        plain = structlog.dev.plain_traceback
+        return [
+            *every,
+            structlog.dev.ConsoleRenderer(colors=out.isatty(), timestamp_key="time", exception_formatter=plain),
+        ]
+    return [*every, _render]
 
 
 def adopt(log: Log, *names: str) -> None:

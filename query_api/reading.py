@@ -6,6 +6,7 @@ The event loop never waits for DuckDB. All statements of a question see the stor
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
@@ -92,8 +93,10 @@ class _Readers:
 
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
-        for asked in list(self._running):
-            asked.interrupt()
+        while running := list(self._running):
+            for asked in running:
+                asked.interrupt()
+            time.sleep(_AGAIN)
         self._threads.shutdown(wait=True)
 
     def _ask(self, asked: _Asked[T]) -> T:

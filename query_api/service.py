@@ -16,7 +16,7 @@ from operators.rules import Rule
 from query_api import reading, server
 from query_api.app import create_app
 from query_api.integrations_feed import close_streams
-from query_api.logs import make_log
+from query_api.logs import adopt, configure, make_log
 from query_api.settings import ServiceSettings, SettingsError
 from query_api.welcome import demo_key, show_welcome
 
@@ -56,6 +56,8 @@ def serve_until_told(
     try:
         settings = ServiceSettings.from_env(environ)
         log = make_log(form=settings.log_format, level=settings.log_level)
+        configure(form=settings.log_format, level=settings.log_level)
+        adopt(log, "uvicorn", "alembic")
         with ExitStack() as stack:
             listener = stack.enter_context(server.listen(host, port))
             pipeline = start()

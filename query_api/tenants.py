@@ -13,7 +13,7 @@ from query_api.caller import CallerDep
 from query_api.envelope import SURFACE, ok
 from query_api.openapi import responses
 from query_api.services import ServicesDep
-from query_api.wire import Envelope, Wire
+from query_api.wire import NAME, Envelope, Wire
 
 router = APIRouter(prefix=f"{SURFACE}/tenants", tags=["Tenants"])
 
@@ -23,8 +23,12 @@ _MOST = 1_000
 class NewTenant(Wire):
     """externalId: what events call it, as `tenantId`. name: the external id where it is left out."""
 
-    external_id: Annotated[str, Field(min_length=1, max_length=EXTERNAL_ID_LIMIT, examples=["acme-corp"])]
-    name: Annotated[str | None, Field(max_length=NAME_LIMIT, examples=["Acme Corporation"])] = None
+    external_id: Annotated[
+        str, Field(min_length=1, max_length=EXTERNAL_ID_LIMIT, examples=["acme-corp"], json_schema_extra=NAME)
+    ]
+    name: Annotated[str | None, Field(max_length=NAME_LIMIT, examples=["Acme Corporation"], json_schema_extra=NAME)] = (
+        None
+    )
 
 
 class TenantBody(Wire):
@@ -38,11 +42,12 @@ class TenantBody(Wire):
 
 
 class TenantPage(Envelope[list[TenantBody]]):
-    """totalCount: of all pages."""
+    """total: of all pages."""
 
     page: int
     page_size: int
-    total_count: int
+    total: int
+    has_more: bool
 
 
 @router.get("", summary="List all tenants", response_model=TenantPage)
@@ -57,7 +62,7 @@ def tenants(
     found, total = services.control.tenants.page(
         caller.workspace, active=is_active, offset=(page - 1) * page_size, limit=page_size
     )
-    beside = {"page": page, "pageSize": page_size, "totalCount": total}
+    beside = {"page": page, "pageSize": page_size, "total": total, "hasMore": page * page_size < total}
     return ok([_body(one) for one in found], beside=beside)
 
 

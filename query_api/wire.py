@@ -7,6 +7,11 @@ from pydantic.alias_generators import to_camel
 
 T = TypeVar("T")
 
+# For the document only: what `connectors.control.text` asks of a name, of an address.
+_PLAIN = "\\u0000-\\u001f\\u007f-\\u009f"
+NAME = {"pattern": f"^[^{_PLAIN}]*[^\\s{_PLAIN}][^{_PLAIN}]*$"}
+ADDRESS = {"pattern": f"^[^@\\s{_PLAIN}]+@[^@\\s{_PLAIN}]+$"}
+
 
 class Wire(BaseModel):
     """A body. Members that we do not know are ignored: clients may be newer than we are."""

@@ -6,7 +6,8 @@ from typing import Annotated, Any, get_args
 
 import orjson
 from fastapi import APIRouter
-from pydantic import ConfigDict, Field, StrictInt, model_validator
+from pydantic import BeforeValidator, ConfigDict, Field, StrictInt, model_validator
+from pydantic.json_schema import SkipJsonSchema
 from starlette.concurrency import run_in_threadpool
 from starlette.responses import Response
 
@@ -18,7 +19,7 @@ from query_api.caller import Caller, CallerDep, UserDep
 from query_api.channels import ChannelBody, channel_bodies
 from query_api.envelope import SURFACE, ok
 from query_api.services import Services, ServicesDep
-from query_api.wire import Envelope, Wire
+from query_api.wire import NAME, Envelope, Wire
 
 router = APIRouter(prefix=f"{SURFACE}/workspaces", tags=["Workspaces"])
 
@@ -26,8 +27,14 @@ _COMMITTED = 2.0  # seconds to wait until new windows count; they are in the log
 _DEFAULTS: dict[Window, int] = {"recovery": RECOVERY, "close": CLOSE, "cooldown": COOLDOWN}
 _WINDOWS: tuple[Window, ...] = get_args(Window)
 
-Name = Annotated[str, Field(min_length=1, max_length=NAME_LIMIT, examples=["My Team"])]
-Seconds = Annotated[StrictInt, Field(ge=1, le=31_536_000)]
+
+def _whole(value: object) -> object:
+    """Return 60.0 as 60: JSON has one kind of number."""
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+Name = Annotated[str, Field(min_length=1, max_length=NAME_LIMIT, examples=["My Team"], json_schema_extra=NAME)]
+Seconds = Annotated[StrictInt, Field(ge=1, le=31_536_000), BeforeValidator(_whole)]
 
 
 class Creation(Wire):
@@ -41,7 +48,7 @@ class Change(Wire):
 
     model_config = ConfigDict(json_schema_extra={"minProperties": 1})
 
-    name: Annotated[str, Field(min_length=1, max_length=NAME_LIMIT, examples=["My Team"])] | None = None
+    name: Name | SkipJsonSchema[None] = None
     recovery_window_seconds: Annotated[Seconds | None, Field(examples=[300])] = None
     close_window_seconds: Annotated[Seconds | None, Field(examples=[600])] = None
     cooldown_window_seconds: Annotated[Seconds | None, Field(examples=[900])] = None

@@ -10,6 +10,8 @@ import tocsin
 from connectors.formats import FORMATS
 from connectors.schema import TABLES
 from operators.rules import Threshold
+from query_api.envelope import ErrorCode
+from query_api.settings import ServiceSettings, variable
 
 ROOT = Path(__file__).resolve().parents[1]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -56,3 +58,21 @@ def test_links_lead_somewhere(page: Path) -> None:
     """Within the project, that is."""
     targets = re.findall(r"\]\(([^)#:\s]+)(?:#[^)]*)?\)", page.read_text())
     assert [target for target in targets if not (page.parent / target).exists()] == []
+
+
+@pytest.mark.parametrize("name", sorted(ServiceSettings.model_fields))
+def test_every_setting_of_the_service_is_documented(name: str) -> None:
+    """With its default."""
+    rows = [line for line in (ROOT / "docs/api.md").read_text().splitlines() if f"`{variable(name)}`" in line]
+    assert len(rows) == 1
+    default = ServiceSettings().model_dump()[name]
+    shown = (
+        str(default).lower() if isinstance(default, bool) else f"{default:g}" if isinstance(default, float) else default
+    )
+    assert shown is None or rows[0].split("|")[2].strip() == str(shown)
+
+
+@pytest.mark.parametrize("code", ErrorCode)
+def test_every_error_code_is_documented(code: ErrorCode) -> None:
+    """With its status."""
+    assert re.search(rf"^\| {int(code)} \| {code.status}\b", (ROOT / "docs/api.md").read_text(), re.MULTILINE)

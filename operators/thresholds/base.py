@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import Any, Protocol
 
-from operators.windows import Mask, Positions, Span
+from operators.tables import Mask
+from operators.windows import Positions, Span
 
 
 class Evaluator(Protocol):

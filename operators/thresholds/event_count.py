@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from operators.rules import EventCount
-from operators.windows import Mask, Positions, Span, running
+from operators.tables import Mask
+from operators.windows import Positions, Span, running
 
 
 class Counted:

@@ -5,7 +5,8 @@ from __future__ import annotations
 from fractions import Fraction
 
 from operators.rules import Ratio
-from operators.windows import Mask, Positions, Span, running
+from operators.tables import Mask
+from operators.windows import Positions, Span, running
 
 
 class Share:

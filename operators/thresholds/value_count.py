@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import numpy as np
-import polars as pl
 
 from operators.rules import ValueCount
-from operators.windows import Mask, Positions, Span, count_below, running
+from operators.tables import Mask
+from operators.texts import NO_TEXT
+from operators.windows import Positions, Span, changes, count_below, running
 
 
 class Distinct:
@@ -14,12 +15,14 @@ class Distinct:
 
     def __init__(self, spec: ValueCount, span: Span) -> None:
         self._gte = spec.gte
-        counted = span.is_match & span.item.is_not_null().to_numpy()
+        counted = span.is_match & (span.item != NO_TEXT)
         self._rank = running(counted)
-        rows = pl.DataFrame({"slot": span.slot[counted], "item": span.item.filter(pl.Series(counted))})
+        slot, item = span.slot[counted], span.item[counted]
+        order = np.lexsort((item, slot))
+        again = ~changes(slot[order], item[order])
         # For each counted row, 1 + the (counted) position of the same value before it, 0 for a first sighting.
-        before = rows.with_row_index("n").select(pl.col("n").shift(1).over("slot", "item"))["n"]
-        self._before = before.cast(pl.Int64).fill_null(-1).to_numpy() + 1
+        self._before = np.zeros(len(order), np.int64)
+        self._before[order[again]] = order[np.flatnonzero(again) - 1] + 1
 
     def met(self, at: Positions, left: Positions) -> Mask:
         """See `Evaluator.met`. A value is new to the window when its last sighting lies before the window."""

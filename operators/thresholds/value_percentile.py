@@ -7,7 +7,8 @@ from fractions import Fraction
 import numpy as np
 
 from operators.rules import ValuePercentile
-from operators.windows import Mask, Positions, Span, running
+from operators.tables import Mask
+from operators.windows import Positions, Span, running
 
 
 class Percentile:

@@ -10,7 +10,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from operators.rules import ValueAvg, ValueSum
-from operators.windows import Mask, Positions, Span, running
+from operators.tables import Mask
+from operators.windows import Positions, Span, running
 
 SCALE = 1_000_000
 LIMIT = 9.0e12

@@ -57,9 +57,8 @@ def stored(first: int, count: int, *, letters: int = 0, watermark: int = 0) -> S
     claims = rows("claims", *({"partition": "p", "offset": n, "workspace": "default", "rule_id": "r", "group_key": "g",
                                "confidence": "High"} for n in range(first, end, 5)))  # fmt: skip
     counts = Counts(records=count + letters, events=count, dead_letters=letters)
-    return Stored(
-        "p", end + letters, watermark, events, claims, dead, pl.DataFrame(schema=dict(TABLES["rules"].columns)), counts
-    )
+    rules = pl.DataFrame(schema=dict(TABLES["rules"].columns))
+    return Stored("p", end + letters, watermark, events, claims, dead, rules, counts, {})
 
 
 def output(*steps: int) -> Output:

@@ -3,6 +3,7 @@
 import asyncio
 import io
 import json
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -11,11 +12,12 @@ from typing import Any
 
 import duckdb
 import httpx
+from starlette.types import Message
 
 from connectors.control import Control
 from query_api.app import create_app
 from query_api.logs import make_log
-from query_api.pipeline import Health, Receipt, Unavailable
+from query_api.pipeline import Health, Pipeline, Receipt, Unavailable
 from query_api.settings import ServiceSettings
 
 PASSWORD = "correct horse battery"
@@ -37,8 +39,10 @@ class Submitted:
         self.records += [(workspace, json.loads(body)) for body in bodies]
         return Receipt(first, len(bodies), done=True)
 
-    def connect(self) -> duckdb.DuckDBPyConnection:
-        return duckdb.connect()
+    @contextmanager
+    def reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        with duckdb.connect() as connection:
+            yield connection
 
     def health(self) -> Health:
         return self.condition
@@ -66,18 +70,17 @@ class Team:
 
 
 class Service:
-    """The running application; time stands where `now` says."""
+    """The running application. With a pipeline that only remembers time stands where `now` says, else it goes on."""
 
-    def __init__(self, directory: Path, settings: ServiceSettings, url: str | None = None) -> None:
+    def __init__(self, directory: Path, settings: ServiceSettings, live: Pipeline | None = None) -> None:
         self.now = 1_769_848_200.0
         self.directory = directory
         self.pipeline = Submitted()
         self.logged = io.StringIO()
-        self.control = Control.open(
-            url or f"sqlite:///{directory}/control.sqlite", directory / "secret.key", lambda: self.now
-        )
+        clock = (lambda: self.now) if live is None else time.time
+        self.control = Control.open(f"sqlite:///{directory}/control.sqlite", directory / "secret.key", clock)
         log = make_log(self.logged, "json", "debug")
-        self.app = create_app(self.control, self.pipeline, settings, log=log, clock=lambda: self.now)
+        self.app = create_app(self.control, live or self.pipeline, settings, log=log, clock=clock)
         transport = httpx.ASGITransport(self.app, client=("192.0.2.1", 4711))
         self.client = httpx.AsyncClient(transport=transport, base_url="http://service")
         self.runner = asyncio.Runner()
@@ -104,6 +107,42 @@ class Service:
         made = self.post("/api/v1/workspaces", headers=bearer, json={"name": name}).json()["data"]
         scoped = self.post("/api/v1/auth/login", json={"email": email, "password": PASSWORD}).json()["data"]
         return Team(made["workspace"]["id"], made["apiKey"], scoped["token"], email)
+
+    def listen(self, path: str, headers: dict[str, str], seconds: float) -> str:
+        """Return what an endless answer says in its first seconds; then the client goes away."""
+        scope = {
+            "type": "http",
+            "asgi": {"version": "3.0"},
+            "http_version": "1.1",
+            "method": "GET",
+            "scheme": "http",
+            "path": path,
+            "raw_path": path.encode(),
+            "query_string": b"",
+            "root_path": "",
+            "headers": [(name.lower().encode(), value.encode()) for name, value in headers.items()],
+            "client": ("192.0.2.1", 4711),
+            "server": ("service", 80),
+        }
+        asked = False
+        parts: list[bytes] = []
+
+        async def receive() -> Message:
+            nonlocal asked
+            if asked:
+                await asyncio.sleep(seconds)
+                return {"type": "http.disconnect"}
+            asked = True
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def send(message: Message) -> None:
+            parts.append(message.get("body", b""))
+
+        async def ask() -> None:
+            await asyncio.wait_for(self.app(scope, receive, send), seconds + 5)
+
+        self.runner.run(ask())
+        return b"".join(parts).decode()
 
     def lines(self) -> list[dict[str, Any]]:
         """Return what was logged."""

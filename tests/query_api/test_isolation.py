@@ -4,13 +4,20 @@ An operation of the application without a case here fails the first test. A case
 other's being there, asks, and says what is wrong with the answer.
 """
 
-from collections.abc import Callable
+import json
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from itertools import count
+from typing import Any
 
+import httpx
 import pytest
 
-from query_api import channels
+from flows.live import LivePipeline
+from query_api import channels, reading
+from query_api.integrations_feed import close_streams
 from query_api.routes import operations
+from query_api.settings import ServiceSettings
 from tests.query_api.service import PASSWORD, Service, Team
 
 # Operations that know no workspace at all.
@@ -22,27 +29,41 @@ OF_NOBODY = {
     "GET /metrics",
     "POST /api/v1/auth/register",
 }
+EVENT = {"integrationKey": "payments", "eventType": "auth_failed", "errorCode": "401", "tenantId": "secret-tenant"}
 
 
 @dataclass(frozen=True)
 class World:
-    """Mine asks for what is theirs, with its key and with its token."""
+    """Mine asks for what is theirs, with its key or with its token."""
 
     service: Service
     mine: Team
     theirs: Team
     headers: dict[str, str]
 
+    def ask(self, method: str, path: str, body: Any = None) -> httpx.Response:
+        """Ask as mine."""
+        return self.service.ask(method, path, headers=self.headers, json=body)
+
+    def they(self, method: str, path: str, body: Any = None) -> Any:
+        """Ask as theirs, which succeeds; the answer's data."""
+        answer = self.service.ask(method, path, headers=self.theirs.by_key, json=body)
+        assert answer.status_code < 300, answer.text
+        return answer.json()["data"]
+
     def their_tenant(self) -> str:
-        """Make a tenant of theirs that has not been there."""
-        made = self.service.post("/api/v1/tenants", headers=self.theirs.by_key, json={"externalId": "secret-tenant"})
-        found: str = made.json()["data"]["id"]
+        """Make a tenant of theirs that has not been there; its id."""
+        found: str = self.they("POST", "/api/v1/tenants", {"externalId": "secret-tenant"})["id"]
         return found
 
     def their_channel(self) -> None:
         """Make a channel of theirs."""
-        url = "/api/v1/workspaces/me/channels/pagerduty"
-        self.service.ask("PUT", url, headers=self.theirs.by_key, json={"config": {"routingKey": "theirs-theirs"}})
+        self.they("PUT", "/api/v1/workspaces/me/channels/pagerduty", {"config": {"routingKey": "theirs-theirs"}})
+
+    def their_incident(self) -> str:
+        """Open an incident of theirs; its id."""
+        found: str = self.they("POST", "/api/v1/events", EVENT)["incidentId"]
+        return found
 
 
 Case = Callable[[World], None]
@@ -92,7 +113,7 @@ def _change(world: World) -> None:
     body = {"name": "Changed", "recoveryWindowSeconds": 60, "id": world.theirs.id, "workspace": world.theirs.id}
     answer = world.service.ask("PATCH", "/api/v1/workspaces/me", headers=world.headers, json=body)
     assert answer.json()["data"]["id"] == world.mine.id
-    assert [workspace for workspace, _ in world.service.pipeline.records] == [world.mine.id]
+    assert world.they("GET", "/api/v1/workspaces/me")["recoveryWindowSeconds"] == 300
 
 
 @case("POST /api/v1/workspaces/rotate-key")
@@ -124,7 +145,7 @@ def _remove_channel(world: World) -> None:
 def _tenants(world: World) -> None:
     world.their_tenant()
     answer = world.service.get("/api/v1/tenants", headers=world.headers).json()
-    assert (answer["data"], answer["totalCount"]) == ([], 0)
+    assert (answer["data"], answer["total"]) == ([], 0)
 
 
 @case("POST /api/v1/tenants")
@@ -151,6 +172,149 @@ def _activate(world: World) -> None:
     assert world.service.control.tenant_states(world.theirs.id, ["secret-tenant"]) == {"secret-tenant": False}
 
 
+def _theirs_is_as_it_was(world: World, incident: str) -> None:
+    found = world.they("GET", f"/api/v1/incidents/{incident}")
+    assert (found["status"], found["eventCount"], found["tenantCount"]) == ("Open", 1, 1)
+
+
+@case("POST /api/v1/events")
+def _event(world: World) -> None:
+    incident = world.their_incident()
+    named = world.ask("POST", "/api/v1/events", EVENT | {"workspace": world.theirs.id})
+    assert named.status_code == 400
+    data = world.ask("POST", "/api/v1/events", EVENT | {"tenantId": "mine"}).json()["data"]
+    assert data["isNewIncident"], "the same integration and type, and yet not their incident"
+    assert (data["incidentId"] != incident, data["affectedTenants"]) == (True, ["mine"])
+    once = {"Idempotency-Key": "once"}
+    theirs = world.service.post("/api/v1/events", headers=world.theirs.by_key | once, json=EVENT)
+    mine = world.service.post("/api/v1/events", headers=world.headers | once, json=EVENT)
+    assert mine.json()["data"]["incidentId"] == data["incidentId"] != theirs.json()["data"]["incidentId"]
+
+
+@case("POST /api/v1/events/batch")
+def _batch(world: World) -> None:
+    incident = world.their_incident()
+    mine = [EVENT | {"tenantId": "mine"}] * 3
+    answer = world.ask("POST", "/api/v1/events/batch", [*mine, EVENT | {"workspace": world.theirs.id}])
+    assert (answer.json()["data"]["accepted"], answer.json()["data"]["rejected"]) == (3, 1)
+    _theirs_is_as_it_was(world, incident)
+
+
+@case("POST /v1/logs")
+def _logs(world: World) -> None:
+    attributes = [{"key": "workspace", "value": {"stringValue": world.theirs.id}}]
+    record = {"body": {"stringValue": "connection refused"}, "severityNumber": 17, "attributes": attributes}
+    resource = {"attributes": [*attributes, {"key": "service.name", "value": {"stringValue": "payments"}}]}
+    export = {"resourceLogs": [{"resource": resource, "scopeLogs": [{"logRecords": [record]}]}]}
+    incident = world.their_incident()
+    assert world.ask("POST", "/v1/logs", export).status_code == 200
+    _theirs_is_as_it_was(world, incident)
+    assert world.they("GET", "/api/v1/incidents?status=all")["total"] == 1
+
+
+@case("GET /api/v1/incidents")
+def _incidents(world: World) -> None:
+    world.their_incident()
+    for query in ("", "?status=all", "?integrationKey=payments", "?tenantId=secret-tenant", "?patternId=auth_failure"):
+        data = world.ask("GET", f"/api/v1/incidents{query}").json()["data"]
+        assert (data["items"], data["total"]) == ([], 0), query
+
+
+@case("GET /api/v1/incidents/{id}")
+def _incident(world: World) -> None:
+    answer = world.ask("GET", f"/api/v1/incidents/{world.their_incident()}")
+    assert (answer.status_code, answer.json()["errorCode"]) == (404, 1)
+    assert answer.text == world.ask("GET", "/api/v1/incidents/inc_nothing").text, "as if it were not there"
+
+
+@case("GET /api/v1/incidents/{id}/timeline")
+def _timeline(world: World) -> None:
+    assert world.ask("GET", f"/api/v1/incidents/{world.their_incident()}/timeline").status_code == 404
+
+
+@case("POST /api/v1/incidents/{id}/resolve")
+def _resolve(world: World) -> None:
+    incident = world.their_incident()
+    assert world.ask("POST", f"/api/v1/incidents/{incident}/resolve").status_code == 404
+    _theirs_is_as_it_was(world, incident)
+
+
+@case("GET /api/v1/events")
+def _events(world: World) -> None:
+    incident = world.their_incident()
+    assert world.ask("GET", f"/api/v1/events?incidentId={incident}").status_code == 404
+    assert world.they("GET", f"/api/v1/events?incidentId={incident}")["total"] == 1
+
+
+@case("GET /api/v1/patterns")
+def _patterns(world: World) -> None:
+    change = {"isEnabled": False}
+    world.they("PATCH", "/api/v1/patterns/auth_failure", change)
+    patterns = world.ask("GET", "/api/v1/patterns").json()["data"]
+    assert all(one["isEnabled"] for one in patterns)
+
+
+@case("PATCH /api/v1/patterns/{id}")
+def _change_pattern(world: World) -> None:
+    before = world.they("GET", "/api/v1/patterns")
+    assert world.ask("PATCH", "/api/v1/patterns/auth_failure", {"isEnabled": False}).status_code in (200, 202)
+    assert world.they("GET", "/api/v1/patterns") == before
+    assert world.their_incident(), "theirs still opens incidents"
+
+
+@case("GET /api/v1/workspaces/stats")
+def _stats(world: World) -> None:
+    empty = world.ask("GET", "/api/v1/workspaces/stats").json()["data"]
+    world.their_incident()
+    after = world.ask("GET", "/api/v1/workspaces/stats").json()["data"]
+    assert _without_times(after) == _without_times(empty)
+    assert _without_times(world.they("GET", "/api/v1/workspaces/stats")) != _without_times(empty)
+
+
+@case("GET /api/v1/workspaces/trends")
+def _trends(world: World) -> None:
+    world.their_incident()
+    assert world.ask("GET", "/api/v1/workspaces/trends").json()["data"]["patterns"] == []
+    assert world.they("GET", "/api/v1/workspaces/trends")["patterns"] != []
+
+
+@case("GET /api/v1/stream")
+def _stream(world: World) -> None:
+    theirs = world.their_incident()
+    mine = world.ask("POST", "/api/v1/events", EVENT | {"tenantId": "mine"}).json()["data"]["incidentId"]
+    heard = world.service.listen("/api/v1/stream", world.headers | {"Last-Event-ID": "0"}, 1.0)
+    assert mine in heard
+    assert theirs not in heard
+    assert "secret-tenant" not in heard
+
+
+def _without_times(data: dict[str, Any]) -> str:
+    return json.dumps({name: value for name, value in data.items() if name != "window"})
+
+
+@pytest.fixture(scope="module")
+def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """The service with the real pipeline, for all cases."""
+    directory = tmp_path_factory.mktemp("data")
+    pipeline = LivePipeline.start(directory)
+    service = Service(directory, ServiceSettings(sign_ins_per_minute=10_000), pipeline)
+    yield service
+    close_streams(pipeline)
+    service.close()
+    reading.close(pipeline)
+    pipeline.stop()
+
+
+@pytest.fixture
+def teams(running: Service) -> tuple[Team, Team]:
+    """Two workspaces that nobody has used."""
+    number = next(_NUMBERS)
+    return running.team(f"Mine {number}"), running.team(f"Theirs {number}")
+
+
+_NUMBERS = count()
+
+
 def test_every_operation_has_a_case(service: Service) -> None:
     """A new endpoint needs one."""
     assert {f"{one.method} {one.path}" for one in operations(service.app)} == set(CASES) | OF_NOBODY
@@ -159,7 +323,7 @@ def test_every_operation_has_a_case(service: Service) -> None:
 @pytest.mark.parametrize("by", ["key", "token"])
 @pytest.mark.parametrize("operation", sorted(CASES))
 def test_what_is_theirs_is_not_found(
-    service: Service, monkeypatch: pytest.MonkeyPatch, operation: str, by: str
+    running: Service, teams: tuple[Team, Team], monkeypatch: pytest.MonkeyPatch, operation: str, by: str
 ) -> None:
     """Not by its id, not in a list, and nothing of it changes."""
 
@@ -167,6 +331,7 @@ def test_what_is_theirs_is_not_found(
         return []
 
     monkeypatch.setattr(channels, "_resolve", resolve)
-    mine, theirs = service.team("Mine"), service.team("Theirs")
-    CASES[operation](World(service, mine, theirs, mine.by_key if by == "key" else mine.by_token))
-    assert service.get("/api/v1/workspaces/me", headers=theirs.by_key).json()["data"]["name"] == "Theirs"
+    mine, theirs = teams
+    world = World(running, mine, theirs, mine.by_key if by == "key" else mine.by_token)
+    CASES[operation](world)
+    assert world.they("GET", "/api/v1/workspaces/me")["name"].startswith("Theirs")

@@ -1,8 +1,13 @@
 """What one client may take of the service: requests a minute, bytes, seconds, places."""
 
 import asyncio
+import os
+import shutil
+import socket
+import subprocess
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -185,3 +190,59 @@ def test_a_setting_that_makes_no_sense_is_named(name: str, value: str) -> None:
     """The service does not start with half of what was meant."""
     with pytest.raises(SettingsError, match=f"^{name} must be "):
         ServiceSettings.from_env({name: value})
+
+
+@contextmanager
+def _redis() -> Iterator[str]:
+    """A Redis: TOCSIN_TEST_REDIS, or Debian's redis-server on a free port, stopped again."""
+    given = os.environ.get("TOCSIN_TEST_REDIS")
+    program = shutil.which("redis-server")
+    if given:
+        yield given
+        return
+    if program is None:
+        pytest.skip("There is no Redis: install Debian's redis-server, or set TOCSIN_TEST_REDIS.")
+    with socket.socket() as taken:
+        taken.bind(("127.0.0.1", 0))
+        port = taken.getsockname()[1]
+    server = subprocess.Popen(
+        [program, "--port", str(port), "--save", "", "--bind", "127.0.0.1"], stdout=subprocess.DEVNULL
+    )
+    try:
+        for _ in range(100):
+            with socket.socket() as asked:
+                if asked.connect_ex(("127.0.0.1", port)) == 0:
+                    break
+            time.sleep(0.05)
+        yield f"redis://127.0.0.1:{port}/0"
+    finally:
+        server.terminate()
+        server.wait(10)
+
+
+def test_nodes_share_their_limits_in_redis() -> None:
+    """Two nodes are not twice the limit; a right password forgives on both."""
+    with _redis() as url:
+
+        async def counted() -> None:
+            who = f"w{time.monotonic_ns()}"
+            one, other = (
+                _rates(redis_url=url, requests_per_minute=4, events_per_minute=100, password_attempts=2)
+                for _ in range(2)
+            )
+            for node in (one, other, one, other):
+                await node.request(who)
+            with pytest.raises(ApiError, match="Rate limit exceeded"):
+                await one.request(who)
+            await one.events(who, 60)
+            with pytest.raises(ApiError, match="Rate limit exceeded"):
+                await other.events(who, 60)
+            await other.events(who, 40)
+            await one.attempt(who, "address")
+            await other.attempt(who, "address")
+            with pytest.raises(ApiError, match=r"Try again in (899|900) seconds"):
+                await one.attempt(who, "address")
+            await one.succeeded(who, "address")
+            await other.attempt(who, "address")
+
+        asyncio.run(counted())

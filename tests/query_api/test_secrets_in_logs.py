@@ -6,10 +6,11 @@ import logging
 from pathlib import Path
 
 import pytest
+import structlog
 from starlette.responses import Response
 
 from query_api import channels
-from query_api.logs import adopt, make_log
+from query_api.logs import adopt, configure, make_log
 from query_api.pipeline import Unavailable
 from tests.query_api.service import PASSWORD, Service
 
@@ -124,8 +125,13 @@ def test_on_a_terminal_lines_are_text_and_still_without_secrets() -> None:
     out = io.StringIO()
     log = make_log(out, "console")
     log.info("hello", api_key="sg_" + "a" * 48, note="with sg_" + "b" * 48, password="pw")
+    try:
+        raise RuntimeError("with sg_" + "e" * 48)
+    except RuntimeError as wrong:
+        log.error("crashed", exc_info=wrong)
     text = out.getvalue()
     assert "hello" in text
+    assert "RuntimeError: with ***" in text
     assert not text.startswith("{")
     assert "aaaa" not in text
     assert "bbbb" not in text
@@ -145,3 +151,18 @@ def test_a_log_that_nobody_reads_fails_no_request(service: Service) -> None:
     """`tocsin serve 2>&1 | head` must not take the service down."""
     service.logged.close()
     assert service.get("/api/v1/nothing").status_code == 404
+
+
+def test_packages_without_a_logger_of_ours_write_the_same_lines() -> None:
+    """The dataflow's lines stand between those of requests, on stderr, in the same form."""
+    out = io.StringIO()
+    before = structlog.get_config()
+    try:
+        configure(out, "json", "warning")
+        log = structlog.get_logger("somewhere")
+        log.info("not this one")
+        log.warning("the dataflow stopped", note="sg_" + "d" * 48)
+    finally:
+        structlog.configure(**before)
+    line = json.loads(out.getvalue())
+    assert (line["event"], line["level"], line["note"]) == ("the dataflow stopped", "warning", "***")

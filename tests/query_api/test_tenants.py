@@ -39,13 +39,15 @@ def test_the_list_has_those_that_events_brought(service: Service) -> None:
     everything = service.get(TENANTS, headers=team.by_key).json()
     assert [one["externalId"] for one in everything["data"]] == [f"tenant-{n:02}" for n in range(30)]
     assert everything["data"][0]["name"] == "tenant-00"
-    assert (everything["page"], everything["pageSize"], everything["totalCount"]) == (1, 1000, 30)
+    assert (everything["page"], everything["pageSize"], everything["total"]) == (1, 1000, 30)
     last = service.get(TENANTS, headers=team.by_key, params={"page": 3, "pageSize": 12}).json()
     assert [one["externalId"] for one in last["data"]] == [f"tenant-{n:02}" for n in range(24, 30)]
+    assert (everything["hasMore"], last["hasMore"]) == (False, False)
+    assert service.get(TENANTS, headers=team.by_key, params={"page": 2, "pageSize": 12}).json()["hasMore"] is True
     service.ask("DELETE", f"{TENANTS}/{last['data'][0]['id']}", headers=team.by_key)
     inactive = service.get(TENANTS, headers=team.by_key, params={"isActive": "false"}).json()
     assert [one["externalId"] for one in inactive["data"]] == ["tenant-24"]
-    assert service.get(TENANTS, headers=team.by_key, params={"isActive": "true"}).json()["totalCount"] == 29
+    assert service.get(TENANTS, headers=team.by_key, params={"isActive": "true"}).json()["total"] == 29
 
 
 def test_there_is_one_tenant_of_an_id(service: Service) -> None:

@@ -91,7 +91,7 @@ def test_me_has_defaults_and_no_secrets(service: Service) -> None:
 def test_windows_become_a_record_of_the_log(service: Service) -> None:
     """So they count for what follows, and a replay of the log has them, too."""
     team = service.team()
-    change = {"recoveryWindowSeconds": 60, "cooldownWindowSeconds": None}
+    change = {"recoveryWindowSeconds": 60.0, "cooldownWindowSeconds": None}
     data = service.ask("PATCH", ME, headers=team.by_key, json=change).json()["data"]
     assert (data["recoveryWindowSeconds"], data["closeWindowSeconds"], data["cooldownWindowSeconds"]) == (60, 600, 900)
     ((workspace, record),) = service.pipeline.records

@@ -1,7 +1,8 @@
 """A chunk of JSON lines as DECODED rows, by the compiled scanner.
 
-Texts are not copied: a text column keeps the whole chunk alive. Who holds on to a few rows of it for long must copy
-them, for instance by writing them down or through `to_list`.
+The texts of columns in LARGE are not copied: such a column keeps the whole chunk alive. Who holds on to a few rows of
+it for long must copy them, for instance by writing them down or through `to_list`. The other columns are held by who
+waits for matches, and so do without the chunk: that halves the memory of a replay.
 """
 
 from __future__ import annotations
@@ -21,7 +22,10 @@ from connectors.formats.scanner.wanted import Search, search
 from connectors.formats.types import DecodeOptions
 from operators.events import DECODED
 
-LARGEST = 2**31 - 1  # bytes that a view can address
+LARGEST = 2**30 - 1  # bytes; a view addresses twice as many, which is what `made` may take
+
+LARGE = ("message", "attributes")
+INLINE = 12  # bytes; a text up to this length is within its view
 
 
 def decode(chunk: bytes, options: DecodeOptions) -> tuple[pl.DataFrame, list[tuple[int, bytes]], int] | None:
@@ -69,7 +73,7 @@ def _scanned(chunk: bytes, wanted: Search) -> _Rows:
         cells[:, :n],
         numbers[:n],
         given[:, :n],
-        made[: seen.used],
+        made[: seen.used].copy(),  # lives as long as the texts, the rest need not
         seen.filled,
         records,
     )
@@ -103,8 +107,11 @@ def _series(name: str, column: int, rows: _Rows, chunk: bytes) -> pl.Series:
     if name == "value":
         numbers = pa.py_buffer(_numbers(cells, rows.numbers, rows.given[column], chunk))
         return pl.Series(name, pa.Array.from_buffers(pa.float64(), height, [given, numbers]))
-    texts = [given, pa.py_buffer(cells), pa.py_buffer(chunk), pa.py_buffer(rows.made)]
-    return pl.Series(name, pa.Array.from_buffers(pa.string_view(), height, texts))
+    if cells.view(np.int32)[:, 0].max() <= INLINE:
+        return pl.Series(name, pa.Array.from_buffers(pa.string_view(), height, [given, pa.py_buffer(cells)]))
+    views = [given, pa.py_buffer(cells), pa.py_buffer(chunk), pa.py_buffer(rows.made)]
+    texts = pa.Array.from_buffers(pa.string_view(), height, views)
+    return pl.Series(name, texts if name in LARGE else texts.cast(pa.large_string()))
 
 
 def _numbers(cells: Ints, numbers: Floats, given: Mask, chunk: bytes) -> Floats:

@@ -133,9 +133,9 @@ def walk(data: Bytes, words: Words, p: int, line: int, wanted: Wanted, seen: See
                     seen.names[names, 0], seen.names[names, 1] = start, end
                 names += 1
         else:
-            edge = item_of(seen.item[depth], node, wanted)
+            edge = item_of(seen.place[depth], node, wanted)
             child = wanted.child[edge] if edge >= 0 else -1
-            seen.item[depth] += 1
+            seen.place[depth] += 1
         if child >= 0 and seen.kind[child] != ABSENT:
             return 0  # a name given twice
         byte = data[p]
@@ -145,7 +145,7 @@ def walk(data: Bytes, words: Words, p: int, line: int, wanted: Wanted, seen: See
             seen.start[child] = p
             depth += 1
             node, closing = child, byte + 2
-            seen.node[depth], seen.closing[depth], seen.item[depth], seen.extra[depth] = node, closing, 0, extra
+            seen.node[depth], seen.closing[depth], seen.place[depth], seen.extra[depth] = node, closing, 0, extra
             p = spaces(data, p + 1)
             if data[p] != closing:
                 continue

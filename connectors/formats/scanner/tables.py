@@ -54,14 +54,14 @@ WANTED = np.dtype(
 
 # What was met in one line: nodes by `kind` and span; `extras`, the spans of their names and values; `names` of the
 # record's own object. `stamp`: the line in which an extra with that hash was met. By depth: the `node` of the object or
-# list one is in, what `closing` byte ends it, the place of its next `item`, and the `extra` it is, or -1. Kept for the
+# list one is in, what `closing` byte ends it, the `place` of its next item, and the `extra` it is, or -1. Kept for the
 # next lines: `usual`, the edge of each member + 1, or 0.
 # What was written so far, see `scan`: `rows`, lines `left`, `used` bytes of `made`, and the values `filled` of columns.
 SEEN = np.dtype(
     (
         np.record,
         [
-            *((name, np.int64, MOST_NODES) for name in ("kind", "start", "end", "node", "closing", "item", "extra")),
+            *((name, np.int64, MOST_NODES) for name in ("kind", "start", "end", "node", "closing", "place", "extra")),
             ("extras", np.int64, (MOST_EXTRAS, 4)),
             ("names", np.int64, (MOST_NAMES, 2)),
             ("usual", np.int64, MOST_USUAL),
