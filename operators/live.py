@@ -91,13 +91,15 @@ class _Shown:
     """What is shown of a key beyond its settled state.
 
     deadline: the instant, µs, at which time alone changes it. steps, events: of each of its incidents that is not
-    final, how many transitions and events. alerts: those that are not settled.
+    final, how many transitions and events. alerts: those that are not settled. settled: the incident of the settled
+    state, "" while that has none.
     """
 
     deadline: int = FOREVER
     steps: dict[str, int] = field(default_factory=dict)
     events: dict[str, int] = field(default_factory=dict)
     alerts: set[str] = field(default_factory=set)
+    settled: str = ""
 
 
 class LiveShard(Shard):
@@ -221,29 +223,34 @@ class LiveShard(Shard):
     def _hidden(self, moved: dict[Name, list[str]]) -> list[str]:
         """Of the incidents that settled on, those whose shown state is ahead of the settled one."""
         hidden: list[str] = []
-        for name, incidents in moved.items():
-            shown = self._shown.get(name)
-            slot = self._state.keys.find(name)
-            current = self._state.keys.incidents[slot] if slot is not None else ""
-            if shown is not None:
-                for incident in incidents:
-                    if incident != current:  # it is over: final
-                        shown.steps.pop(incident, None)
-                        shown.events.pop(incident, None)
-            if name in self._pending.numbers or name in self._touched or (shown is not None and not self._agrees(name)):
-                hidden += [current] if current else []
-            else:
+        for name, shown in self._shown.items():
+            current, steps, events = self._current(name)
+            # What is over is final, also where its cooldown passed without a word.
+            for incident in (shown.settled, *moved.get(name, ())):
+                if incident != current:
+                    shown.steps.pop(incident, None)
+                    shown.events.pop(incident, None)
+            shown.settled = current
+            if name in moved and current and (shown.steps.get(current), shown.events.get(current)) != (steps, events):
+                hidden.append(current)
+        for name in moved:
+            if name not in self._shown or self._agrees(name):
                 self._forget(name)
         return hidden
+
+    def _current(self, name: Name) -> tuple[str, int, int]:
+        """The incident of a key's settled state, its transitions and events; "" where there is none."""
+        keys, slot = self._state.keys, self._state.keys.find(name)
+        if slot is None or not keys.rows["active"][slot]:
+            return "", 0, 0
+        return keys.incidents[slot], int(keys.rows["transitions"][slot]), int(keys.rows["events"][slot])
 
     def _agrees(self, name: Name) -> bool:
         """Is everything that is shown of a key settled?"""
         if name in self._pending.numbers or name in self._touched:
             return False
-        shown, slot = self._shown[name], self._state.keys.find(name)
-        if slot is None or not self._state.keys.rows["active"][slot]:
-            return not shown.steps
-        return shown.steps == {self._state.keys.incidents[slot]: int(self._state.keys.rows["transitions"][slot])}
+        current, steps, _ = self._current(name)
+        return self._shown[name].steps == ({current: steps} if current else {})
 
     def _forget(self, name: Name) -> None:
         """Nothing is shown of a key beyond its settled state."""
@@ -311,7 +318,8 @@ class LiveShard(Shard):
         anew: list[str] = []
         for name in names:
             before = self._shown.pop(name, None) or self._settled_of(name)
-            now = _Shown(self._deadline(name, copy), {}, {}, alerts.get(name, set()))
+            settled = self._current(name)[0]
+            now = _Shown(self._deadline(name, copy), {}, {}, alerts.get(name, set()), settled)
             for incident, (transitions, events) in states.get(name, {}).items():
                 now.steps[incident], now.events[incident] = transitions, events
                 self._new_steps += [(incident, n) for n in range(before.steps.get(incident, 0), transitions)]
@@ -335,11 +343,8 @@ class LiveShard(Shard):
 
     def _settled_of(self, name: Name) -> _Shown:
         """What everybody knows of a key of which nothing more than its settled state is shown."""
-        slot = self._state.keys.find(name)
-        known = _Shown()
-        if slot is not None and self._state.keys.rows["active"][slot]:
-            known.steps[self._state.keys.incidents[slot]] = int(self._state.keys.rows["transitions"][slot])
-        return known
+        current, steps, _ = self._current(name)
+        return _Shown(steps={current: steps} if current else {}, settled=current)
 
     def _deadline(self, name: Name, copy: State) -> int:
         slot = copy.keys.find(name)

@@ -174,3 +174,17 @@ def test_news_are_told_once() -> None:
     assert told == [("Open", 0), ("Recovering", 1), ("Closed", 2)]
     assert alerts == ["opened", "blast_radius_expanded", "resolved"]
     assert not shard.publish(START + 2001 * S).news.transitions.height
+
+
+def test_what_is_forgotten_in_silence_is_not_taken_back() -> None:
+    """A closed incident's cooldown passes while a later match of its key waits: it is final, and must stay."""
+    quick = policy(recovery=S, close=S, cooldown=S)
+    plant = LivePlant(["p"])
+    matches_so_far = [at(0, 0, policy=quick)]
+    plant.add("p", START + 2500 * S // 1000, matches_so_far)
+    plant.ask(START + 3 * S, settle=True)
+    for offset, (watermark, now) in enumerate([(2.6, 20), (10, 21), (10.1, 22), (30, 40)], 1):
+        matches_so_far.append(at(now, offset, policy=quick))
+        plant.add("p", START + int(watermark * S), matches_so_far[-1:])
+        seen = plant.ask(START + now * S, settle=True)
+        assert unnamed(seen) == unnamed(expected(oracle.run(matches_so_far, START + now * S))), now
