@@ -207,9 +207,20 @@ class LiveStore(Store):
             self._con.execute("DELETE FROM feed WHERE seq <= $1", [self.feed_end - FEED_ROWS])
 
     def repeat(self, positions: Mapping[str, int]) -> None:
-        """`resume`, for news too: what the feed has already is not told again. Other partitions stay as they are."""
+        """`resume`, and throw away all that is shown and not final: it comes again. Other partitions stay as they are.
+
+        Ask what was `announced` before. What the feed has already is not told again.
+        """
         known = {name: position.next_offset for name, position in self.positions().items()}
         self.resume({**known, **positions})
+        with self._transaction():
+            # First what belongs to the incidents that go.
+            self._con.execute(
+                "DELETE FROM live_incident_tenants "
+                "WHERE incident_id IN (SELECT id FROM live_incidents WHERE NOT settled)"
+            )
+            for name in ("transitions", "alerts", "incidents"):
+                self._con.execute(f"DELETE FROM live_{name} WHERE NOT settled")
         with self._seen:
             self._memtable.clear()
         self._told_upto = max((known.get(name, 0) for name in positions), default=0)

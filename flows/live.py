@@ -210,7 +210,7 @@ class LivePipeline:
         run_main(flow, epoch_interval=self.options.epoch, recovery_config=RecoveryConfig(str(recovery)))  # type: ignore[no-untyped-call]
 
     def _build(self, announced: list[tuple[tuple[str, str, str], int, str]]) -> Dataflow:
-        options, progress = self.options, self._progress
+        options, progress, upto = self.options, self._progress, self._log.next_offset
         progress.committed = 0
         classifier, versions = Classifier(self.rules), RuleVersions(self.rules)
         flow = Dataflow("live")
@@ -221,7 +221,7 @@ class LivePipeline:
         published = op.stateful_batch(
             "detect",
             shares,
-            lambda state: LiveDetect("0", [PARTITION], progress, announced, state, options.lateness),
+            lambda state: LiveDetect("0", [PARTITION], progress, announced, upto, state, options.lateness),
         )
         outputs = op.map("published", published, lambda pair: (STORE, pair[1]))
         stored = op.map("stored", classified, lambda pair: (STORE, store(*pair, versions, events=True)))

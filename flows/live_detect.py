@@ -35,7 +35,8 @@ class Published:
 
 
 class LiveDetect(StatefulBatchLogic[ShardInput, Published, bytes]):
-    """Feeds a live shard. announced: what the store shows of it beyond the snapshot."""
+    """Feeds a live shard. announced: incidents that the store showed and that were not final; upto: the offset before
+    which all records were accepted that they may come from."""
 
     def __init__(
         self,
@@ -43,6 +44,7 @@ class LiveDetect(StatefulBatchLogic[ShardInput, Published, bytes]):
         partitions: Iterable[str],
         progress: LiveProgress,
         announced: Announced,
+        upto: int,
         state: bytes | None,
         lateness: int = DEFAULT_LATENESS,
     ) -> None:
@@ -51,8 +53,8 @@ class LiveDetect(StatefulBatchLogic[ShardInput, Published, bytes]):
             self._shard, self._now, self._settled = pickle.loads(state)
         else:
             self._shard, self._now, self._settled = LiveShard(partitions), NEVER, NEVER
-        for key, opened_at, incident in announced:
-            self._shard.announced(key, opened_at, incident)
+        self._upto = upto
+        self._shard.show_again(announced)
 
     def on_batch(self, values: list[ShardInput]) -> tuple[Iterable[Published], bool]:
         """Take what came and publish what it makes of the keys."""
@@ -64,6 +66,9 @@ class LiveDetect(StatefulBatchLogic[ShardInput, Published, bytes]):
         if settle:
             self._settled = watermark
         publication = self._shard.publish(self._now, settle=settle)
+        if self._upto and values[-1].next_offset >= self._upto:
+            self._upto = 0
+            self._shard.forget_announced()
         self._progress.timer = min(self._shard.next_due, self._shard.oldest_pending + self._lateness + 1)
         live, over = self._shard.live_keys, self._shard.over
         published = Published(self._name, values[-1].next_offset, self._now, publication, live, over)

@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from operators.keys import NONE
 from operators.output import EXPANDED_ALERT, OPENED_ALERT, REOPENED_ALERT, RESOLVED_ALERT, Emission
-from operators.tables import Mask, Table, take
+from operators.tables import Mask, Table, order_by, take
 from operators.tenants import TENANT, Tenants
 from operators.windows import Positions, changes
 
@@ -129,7 +129,7 @@ def _expand(c: Cycles, announcement: Positions, tenants: Tenants, emission: Emis
     episode = np.concatenate([of_known, whose])
     who = np.concatenate([known["tenant"], tenant])
     cycles = np.concatenate([known["cycle"], cycle])
-    order = np.lexsort((who, episode))  # stable: what is known stays first
+    order = order_by(who, episode)  # stable: what is known stays first
     lead = changes(episode[order], who[order])
     first = lead.nonzero()[0]
     joins = lead.copy()
@@ -162,7 +162,7 @@ def _sightings(c: Cycles) -> tuple[Positions, Positions, Positions]:
     some = c.tenant.nonzero()[0]
     if not len(some):
         return some, some, some
-    order = some[np.lexsort((c.tenant[some], c.group[some]))]
+    order = some[order_by(c.tenant[some], c.group[some])]
     first = changes(c.group[order], c.tenant[order]).nonzero()[0]
     end = np.append(first[1:], len(order))
     return order[first], order[end - 1], end - first

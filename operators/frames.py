@@ -70,6 +70,17 @@ def order_of(*keys: NDArray[Any] | pl.Series) -> Ints:
     return np.array(sorted(range(len(rows)), key=rows.__getitem__), np.int64)
 
 
+def ranks(texts: Sequence[str | None]) -> Ints:
+    """The place of each text among them all, in order; equal ones have places of their own."""
+    if len(texts) <= FEW:
+        order = np.array(sorted(range(len(texts)), key=lambda n: texts[n] or ""), np.int64)
+    else:
+        order = pl.Series(values=texts, dtype=pl.String).arg_sort().cast(pl.Int64).to_numpy()
+    place = np.empty(len(texts), np.int64)
+    place[order] = np.arange(len(texts))
+    return place
+
+
 def last_of(*keys: NDArray[Any]) -> Ints:
     """Of the rows with the same numbers the last one of each."""
     if len(keys[0]) < 2:

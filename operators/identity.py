@@ -21,10 +21,9 @@ def alert_id(incident: str, kind: str, cycle: int, tenant: str | None) -> str:
 
 
 def _hash(*parts: str) -> str:
-    digest = blake2b(digest_size=16)
-    for part in parts:
-        data = part.encode("utf-8", "surrogatepass")
-        # A length before each part: ("a", "bc") and ("ab", "c") are different names.
-        digest.update(len(data).to_bytes(4, "big") + data)
+    encoded = [part.encode("utf-8", "surrogatepass") for part in parts]
+    # A length before each part: ("a", "bc") and ("ab", "c") are different names.
+    whole = b"".join([len(data).to_bytes(4, "big") + data for data in encoded])
+    digest = blake2b(whole, digest_size=16)
     bits = int.from_bytes(digest.digest(), "big") << 2  # 128 bits as 26 letters of five
     return "".join([_PAIRS[bits >> shift & 1023] for shift in range(120, -1, -10)])

@@ -91,13 +91,15 @@ class _Shown:
     """What is shown of a key beyond its settled state.
 
     deadline: the instant, µs, at which time alone changes it. steps, events: of each of its incidents that is not
-    final, how many transitions and events. alerts: those that are not settled.
+    final, how many transitions and events. alerts: those that are not settled. settled: the incident of the settled
+    state, "" while that has none.
     """
 
     deadline: int = FOREVER
     steps: dict[str, int] = field(default_factory=dict)
     events: dict[str, int] = field(default_factory=dict)
     alerts: set[str] = field(default_factory=set)
+    settled: str = ""
 
 
 class LiveShard(Shard):
@@ -110,6 +112,8 @@ class LiveShard(Shard):
         self._deadlines: list[tuple[int, Name]] = []  # a heap over what is shown; stale entries are skipped
         self._new_steps: list[tuple[str, int]] = []  # what this step shows for the first time
         self._new_alerts: list[str] = []
+        self._hints: dict[Name, list[tuple[int, str]]] = {}  # opened at, id: announced before a restart
+        self._shows_again = False
         self._next_timer = NEVER  # no settled key that is not shown has a deadline before this, µs
 
     def add(self, partition: str, watermark: int, matches: Matches | KeyedMatches | None = None) -> None:
@@ -121,23 +125,28 @@ class LiveShard(Shard):
             self._touched.update(dict.fromkeys(matches.names[n] for n in used.nonzero()[0].tolist()))
         super().add(partition, watermark, matches)
 
-    def announced(self, name: Name, opened_at: int, incident: str) -> None:
-        """Tell of an unsettled incident that a store shows already: its id stays its own (S12)."""
-        known = self._announced.setdefault(name, [])
-        if (opened_at, incident) not in known:
-            known.append((opened_at, incident))
-        shown = self._shown.setdefault(name, _Shown(NEVER))
-        shown.deadline = NEVER
-        # More than there can be, so that whatever does not come again is taken back.
-        shown.steps.setdefault(incident, 1 << 30)
-        shown.events.setdefault(incident, 1 << 62)
-        heappush(self._deadlines, (NEVER, name))
+    def show_again(self, announced: Iterable[tuple[Name, int, str]]) -> None:
+        """Publish with the next step all that is not final: whoever showed it has thrown it away.
 
-    def due(self, until: int) -> bool:
-        """Is there something that time alone changes by `until`, µs: a deadline to pass, or a match to settle?"""
-        if self._deadlines and self._deadlines[0][0] <= until:
-            return True
-        return self._next_timer <= until or self._pending.oldest < self.watermark
+        announced: key, opening (µs) and id of incidents that were shown. They keep their ids (S12), until
+        `forget_announced` says that everything that led to them has come again.
+        """
+        for name, opened_at, incident in announced:
+            hints = self._hints.setdefault(name, [])
+            if (opened_at, incident) not in hints:
+                hints.append((opened_at, incident))
+        for name, hints in self._hints.items():
+            known = self._announced.get(name, [])
+            self._announced[name] = known + [hint for hint in hints if hint[1] not in {each for _, each in known}]
+        self._touched |= dict.fromkeys([*self._shown, *self._pending.numbers])
+        self._shown, self._deadlines, self._shows_again, self._next_timer = {}, [], True, NEVER
+
+    def forget_announced(self) -> None:
+        """The incidents announced before have come again by now, or never will."""
+        for name in self._hints:
+            if name not in self._shown:
+                self._announced.pop(name, None)
+        self._hints = {}
 
     @property
     def next_due(self) -> int:
@@ -162,7 +171,9 @@ class LiveShard(Shard):
         settle: also make final what no late record can reach.
         """
         self._new_steps, self._new_alerts = [], []
-        output = self._settle() if settle else NO_OUTPUT
+        output = self._standing() if self._shows_again else NO_OUTPUT
+        if settle:
+            output = output.joined(self._settle())
         names = self._due_by(until)
         for name in self._touched:
             names[name] = None
@@ -172,6 +183,15 @@ class LiveShard(Shard):
             provisional, gone, members = self._run(list(names), until)
             output = output.joined(provisional)
         return Publication(output, gone, members, self._news(output))
+
+    def _standing(self) -> Output:
+        """The incidents that stand in the settled state, with all their tenants."""
+        self._shows_again = False
+        keys = self._state.keys
+        slots = keys.rows["active"].nonzero()[0]
+        standing = Emission(self._state.policies, self._state.texts)
+        self._state.emit(slots, standing)
+        return self._with_all_tenants(standing.output(settled=True), [keys.incidents[slot] for slot in slots.tolist()])
 
     def _news(self, output: Output) -> Output:
         """The transitions and alerts that were marked as new."""
@@ -221,34 +241,48 @@ class LiveShard(Shard):
     def _hidden(self, moved: dict[Name, list[str]]) -> list[str]:
         """Of the incidents that settled on, those whose shown state is ahead of the settled one."""
         hidden: list[str] = []
-        for name, incidents in moved.items():
-            shown = self._shown.get(name)
-            slot = self._state.keys.find(name)
-            current = self._state.keys.incidents[slot] if slot is not None else ""
-            if shown is not None:
-                for incident in incidents:
-                    if incident != current:  # it is over: final
-                        shown.steps.pop(incident, None)
-                        shown.events.pop(incident, None)
-            if name in self._pending.numbers or name in self._touched or (shown is not None and not self._agrees(name)):
-                hidden += [current] if current else []
-            else:
+        for name, shown in self._shown.items():
+            current, steps, events = self._current(name)
+            # What is over is final, also where its cooldown passed without a word.
+            for incident in (shown.settled, *moved.get(name, ())):
+                if incident != current:
+                    shown.steps.pop(incident, None)
+                    shown.events.pop(incident, None)
+            shown.settled = current
+            if name in moved and current and (shown.steps.get(current), shown.events.get(current)) != (steps, events):
+                hidden.append(current)
+        for name in moved:
+            if name not in self._shown or self._agrees(name):
                 self._forget(name)
         return hidden
+
+    def _current(self, name: Name) -> tuple[str, int, int]:
+        """The incident of a key's settled state, its transitions and events; "" where there is none."""
+        keys, slot = self._state.keys, self._state.keys.find(name)
+        if slot is None or not keys.rows["active"][slot]:
+            return "", 0, 0
+        return keys.incidents[slot], int(keys.rows["transitions"][slot]), int(keys.rows["events"][slot])
 
     def _agrees(self, name: Name) -> bool:
         """Is everything that is shown of a key settled?"""
         if name in self._pending.numbers or name in self._touched:
             return False
-        shown, slot = self._shown[name], self._state.keys.find(name)
-        if slot is None or not self._state.keys.rows["active"][slot]:
-            return not shown.steps
-        return shown.steps == {self._state.keys.incidents[slot]: int(self._state.keys.rows["transitions"][slot])}
+        current, steps, _ = self._current(name)
+        return self._shown[name].steps == ({current: steps} if current else {})
 
     def _forget(self, name: Name) -> None:
         """Nothing is shown of a key beyond its settled state."""
         self._shown.pop(name, None)
-        self._announced.pop(name, None)
+        self._know(name, [])
+
+    def _know(self, name: Name, given: list[tuple[int, str]]) -> None:
+        """These incidents of a key are announced and not settled; and what was before a restart may come again."""
+        ids = {incident for _, incident in given}
+        known = given + [hint for hint in self._hints.get(name, ()) if hint[1] not in ids]
+        if known:
+            self._announced[name] = known
+        else:
+            self._announced.pop(name, None)
 
     def _first_timer(self) -> int:
         """The first deadline of the settled state of keys that are not shown, µs."""
@@ -311,7 +345,8 @@ class LiveShard(Shard):
         anew: list[str] = []
         for name in names:
             before = self._shown.pop(name, None) or self._settled_of(name)
-            now = _Shown(self._deadline(name, copy), {}, {}, alerts.get(name, set()))
+            settled = self._current(name)[0]
+            now = _Shown(self._deadline(name, copy), {}, {}, alerts.get(name, set()), settled)
             for incident, (transitions, events) in states.get(name, {}).items():
                 now.steps[incident], now.events[incident] = transitions, events
                 self._new_steps += [(incident, n) for n in range(before.steps.get(incident, 0), transitions)]
@@ -322,11 +357,7 @@ class LiveShard(Shard):
             incidents += [incident for incident in before.steps if incident not in now.steps]
             taken += sorted(before.alerts - now.alerts)
             self._new_alerts += sorted(now.alerts - before.alerts)
-            given = namer.given.get(name)
-            if given:
-                self._announced[name] = given
-            else:
-                self._announced.pop(name, None)
+            self._know(name, namer.given.get(name, []))
             if now.steps:
                 self._shown[name] = now
                 if now.deadline != FOREVER:
@@ -335,11 +366,8 @@ class LiveShard(Shard):
 
     def _settled_of(self, name: Name) -> _Shown:
         """What everybody knows of a key of which nothing more than its settled state is shown."""
-        slot = self._state.keys.find(name)
-        known = _Shown()
-        if slot is not None and self._state.keys.rows["active"][slot]:
-            known.steps[self._state.keys.incidents[slot]] = int(self._state.keys.rows["transitions"][slot])
-        return known
+        current, steps, _ = self._current(name)
+        return _Shown(steps={current: steps} if current else {}, settled=current)
 
     def _deadline(self, name: Name, copy: State) -> int:
         slot = copy.keys.find(name)

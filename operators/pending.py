@@ -42,7 +42,7 @@ class Pending:
         self.oldest = min(self.oldest, int(rows["at"].min()))
         size = self._size + len(rows)
         if size > len(self._buffer):
-            grown = np.zeros(max(size, 2 * self._size), ROW)
+            grown = np.empty(max(size, 2 * self._size), ROW)
             grown.view(f"V{ROW.itemsize}")[: self._size] = self.rows.view(f"V{ROW.itemsize}")
             self._buffer = grown
         self._buffer.view(f"V{ROW.itemsize}")[self._size : size] = rows.view(f"V{ROW.itemsize}")

@@ -20,7 +20,7 @@ from operators.output import NO_OUTPUT, Emission, Output
 from operators.pending import FOREVER as FOREVER
 from operators.pending import Pending
 from operators.state import State
-from operators.tables import Table, take
+from operators.tables import Table, order_by, take
 from operators.windows import Positions
 
 
@@ -118,11 +118,11 @@ class Shard:
     def _order(self, rows: Table, slot: Positions) -> Positions:
         """S6 within slots: at, then the partition's name, then offset."""
         if len(self._numbers) == 1:
-            return np.lexsort((rows["at"], slot))  # stable: a partition's rows are in offset order
+            return order_by(rows["at"], slot)  # stable: a partition's rows are in offset order
         names = sorted(self._numbers)
         rank = np.zeros(len(names), np.int64)
         rank[[self._numbers[name] for name in names]] = np.arange(len(names))
-        return np.lexsort((rows["offset"], rank[rows["partition"]], rows["at"], slot))
+        return order_by(rows["offset"], rank[rows["partition"]], rows["at"], slot)
 
 
 class Namer:
@@ -138,14 +138,18 @@ class Namer:
 
     def __call__(self, workspace: str, rule_id: str, group_key: str, opened_at: int, last_at: int) -> str:
         name = (workspace, rule_id, group_key)
-        left, given = self._left.get(name, []), self.given.setdefault(name, [])
-        held = [pair for pair in left if opened_at <= pair[0] <= last_at]
-        if held:
+        left, given = self._left.get(name), self.given.setdefault(name, [])
+        held = [pair for pair in left if opened_at <= pair[0] <= last_at] if left else None
+        if left and held:
             chosen = min(held)
             left.remove(chosen)
             identity = chosen[1]
         else:
-            taken = {known for _, known in (*left, *given)}
-            identity = next(i for n in count() if (i := incident_id(*name, opened_at, n)) not in taken)
+            identity = incident_id(*name, opened_at)
+            if left or given:
+                taken = {known for _, known in (*(left or ()), *given)}
+                again = count(1)
+                while identity in taken:
+                    identity = incident_id(*name, opened_at, next(again))
         given.append((opened_at, identity))
         return identity

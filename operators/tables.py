@@ -15,6 +15,7 @@ Table = NDArray[Any]
 Ints = NDArray[np.int64]
 Mask = NDArray[np.bool_]
 
+_FEW = 1_000
 _TABLE = 1 << 20  # numbers that are looked up in an array; beyond, by sorting
 
 
@@ -48,6 +49,23 @@ def distinct(numbers: Ints, size: int) -> tuple[Ints, Ints]:
     there = np.zeros(size, np.bool_)
     there[numbers] = True
     return there.nonzero()[0], (there.cumsum() - 1)[numbers]
+
+
+def order_by(*keys: NDArray[Any]) -> Ints:
+    """The rows sorted by the last key, within it by the one before, and so on; stable, as NumPy's `lexsort`.
+
+    Keys that fit into 16 bits are sorted by radix, and those that are in order already by a look at them.
+    """
+    if len(keys[0]) <= _FEW:
+        return np.lexsort(keys)
+    order: Ints | None = None
+    for key in keys:
+        own = key if order is None else key[order]
+        if own.min() >= 0 and own.max() < 1 << 16:
+            own = own.astype(np.uint16)
+        following = own.argsort(kind="stable")
+        order = following if order is None else order[following]
+    return np.arange(0) if order is None else order
 
 
 def ranges(begin: Ints, length: Ints) -> Ints:

@@ -11,9 +11,11 @@ import polars as pl
 from numpy.typing import NDArray
 
 from operators.frames import FEW, pick
+from operators.tables import distinct
 
 NO_TEXT = 0  # the number of "there is none"
 _FEW = 256  # rows below which a dictionary is quicker than a call of Polars
+_NO_CATEGORY = (1 << 32) - 1  # as a signed number −1
 _SPARE = 1_024  # texts that may be kept in vain
 
 Numbers = NDArray[np.int32]
@@ -28,13 +30,19 @@ def coded(column: pl.Series, rows: Ints | None = None) -> tuple[Numbers, list[st
         return few if rows is None else few[rows], list(index)
     if rows is not None:
         column = column[rows]
+    nulls = column.null_count()
+    if nulls == len(column):
+        return np.zeros(len(column), np.int32), [None]
+    if not nulls and column[0] == column[-1] and bool((column == column[0]).all()):  # as of streams, mostly
+        return np.ones(len(column), np.int32), [None, column[0]]
     # Categories of its own, so that they number from 0 and go with the batch.
-    numbers = column.cast(pl.Categorical(pl.Categories.random())).to_physical().cast(pl.Int32)
-    codes = numbers.fill_null(-1).to_numpy() if numbers.null_count() else numbers.to_numpy()
-    some = np.zeros(int(codes.max(initial=-1)) + 2, np.int64)  # a row that shows each
-    some[codes + 1] = np.arange(len(codes))
+    numbers = column.cast(pl.Categorical(pl.Categories.random())).to_physical()
+    full = numbers.fill_null(_NO_CATEGORY) if nulls else numbers
+    codes: Numbers = full.to_numpy().view(np.int32) + np.int32(1)
+    some = np.zeros(int(codes.max()) + 1, np.int32)  # a row that shows each
+    some[codes] = np.arange(len(codes), dtype=np.int32)
     texts: list[str | None] = [None]
-    return codes + np.int32(1), texts + column[some[1:]].to_list()
+    return codes, texts + column[some[1:]].to_list()
 
 
 class Texts:
@@ -56,15 +64,17 @@ class Texts:
         used = np.zeros(len(texts), np.bool_)
         for column in codes:
             used[column] = True
+        chosen = used.nonzero()[0]
+        wanted = [texts[n] for n in chosen.tolist()]
         index, items = self._index, self.items
+        found = [index.get(text, -1) for text in wanted]
+        if -1 in found:
+            for n, text in enumerate(wanted):
+                if found[n] < 0:
+                    found[n] = index[text] = len(items)
+                    items.append(text)
         mine = np.zeros(len(texts), np.int32)
-        for n in used.nonzero()[0].tolist():
-            text = texts[n]
-            number = index.get(text)
-            if number is None:
-                number = index[text] = len(items)
-                items.append(text)
-            mine[n] = number
+        mine[chosen] = found
         return [mine[column] for column in codes]
 
     def named(self, numbers: NDArray[Any]) -> list[str | None]:
@@ -76,7 +86,7 @@ class Texts:
         """The texts of a column, as a column."""
         if len(numbers) <= FEW:
             return pl.Series(values=self.named(numbers), dtype=pl.String)
-        used, index = np.unique(numbers, return_inverse=True)
+        used, index = distinct(numbers, len(self.items))
         return pick(self.named(used), index)
 
     def is_grown(self) -> bool:

@@ -187,9 +187,18 @@ class Store:
             for name, table in self.tables.items()
         }
 
-    def open_questions(self) -> int:
-        """Rows that are not settled."""
-        return sum(not row.get("settled", True) for table in self.tables.values() for row in table.values())
+    def forget_open_questions(self) -> list[tuple[tuple[str, str, str], int, str]]:
+        """Drop what is not settled; the incidents that were shown: key, opening, id."""
+        open_ones = [row for row in self.tables["incidents"].values() if not row["settled"]]
+        ids = {row["id"] for row in open_ones}
+        for name, table in self.tables.items():
+            for key, row in list(table.items()):
+                of = row["incident_id"] if name == "incident_tenants" else None
+                if of in ids or not row.get("settled", True):
+                    del table[key]
+        return [
+            ((row["workspace"], row["rule_id"], row["group_key"]), row["opened_at"], row["id"]) for row in open_ones
+        ]
 
 
 def ordered(name: str, table: Iterable[Row]) -> list[Row]:
@@ -247,6 +256,19 @@ class LivePlant(Plant):
     """The same with live shards: what a reader sees is up to date after each `ask`."""
 
     shard = LiveShard
+
+    @property
+    def live(self) -> LiveShard:
+        """The only shard."""
+        (shard,) = self.shards
+        assert isinstance(shard, LiveShard)
+        return shard
+
+    def throw_away(self) -> None:
+        """Restart from a snapshot, with a store that forgets what is not final."""
+        self.restart()
+        announced = self.store.forget_open_questions()
+        self.live.show_again(announced)
 
     def ask(self, until: int, *, settle: bool = False) -> dict[str, list[Row]]:
         """What a reader sees once everything up to `until` has been published."""

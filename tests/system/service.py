@@ -47,7 +47,7 @@ class Service:
         self.demo_key: str | None = None
         self.url = ""
         self._args = [str(arg) for arg in args]
-        self._env = {**environment(), "TOCSIN_LOG_FORMAT": "json", **(env or {})}
+        self._env = {**environment(), "TOCSIN_LOG_FORMAT": "json", "TOCSIN_LOG_LEVEL": "warning", **(env or {})}
         self._printed = data.with_name(f"{data.name}.out")
         self._process: subprocess.Popen[bytes] | None = None
         self.client = httpx.Client(timeout=PATIENCE)
@@ -63,7 +63,7 @@ class Service:
             )  # fmt: skip
         assert until(lambda: _URL.search(self.output, before) is not None or self._ended), "it does not start"
         found = _URL.search(self.output, before)
-        assert found is not None, f"it ended: {self.output[before:]}"
+        assert found is not None, f"it ended: {self.output[before:][-5000:]}"
         self.url = found[1]
         self.client.base_url = httpx.URL(self.url)
         if "--demo" in self._args:
@@ -76,14 +76,18 @@ class Service:
     def wait_ready(self) -> None:
         """Wait until it says that it is ready, and has caught up with its log."""
 
+        said = "nothing"
+
         def is_ready() -> bool:
+            nonlocal said
             with suppress(httpx.TransportError):
                 answer = self.client.get("/-/ready")
+                said = answer.text
                 return answer.status_code == 200 and answer.json()["lag_records"] == 0
-            assert not self._ended, self.output
+            assert not self._ended, self.output[-5000:]
             return False
 
-        assert until(is_ready), f"it does not become ready: {self.output}"
+        assert until(is_ready), f"it does not become ready, and says {said}: {self.output[-5000:]}"
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Ask it to stop and wait; its exit code."""
@@ -100,7 +104,7 @@ class Service:
         """`kill -9`."""
         process, self._process = self._process, None
         assert process is not None
-        assert process.poll() is None, f"it was gone already: {self.output}"
+        assert process.poll() is None, f"it was gone already: {self.output[-5000:]}"
         process.kill()
         process.wait(PATIENCE)
 
