@@ -15,6 +15,7 @@ from pathlib import Path
 from threading import Event as Flag
 
 import polars as pl
+import structlog
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
 from connectors import lake
@@ -31,6 +32,8 @@ from flows.sink import STORE, Counts, Stored
 from operators.clock import NEVER
 from operators.live import Publication, merged
 from operators.settings import Settings
+
+logger = structlog.get_logger("tocsin.pipeline")
 
 PUBLISH = 300.0  # seconds between publications of the lake
 CACHED = 10_000  # incidents whose tenants are remembered, for answers
@@ -107,12 +110,15 @@ class LivePartition(StatefulSinkPartition[Stored | Published, bytes]):
         return pickle.dumps((self._position, self._counts, self._settings, self._forgotten), protocol=5)
 
     def close(self) -> None:
-        """Write the rest and leave the lake up to date."""
-        if self._stored or self._published:
-            self._show()
-        self._store.write()
-        if self._lake_upto < self._shown:
-            self._publish_lake()
+        """Write the rest and leave the lake up to date. Also called after a failure, and must not fail then."""
+        try:
+            if self._stored or self._published:
+                self._show()
+            self._store.write()
+            if self._lake_upto < self._shown:
+                self._publish_lake()
+        except Exception as error:  # raising would end the process; what is not written comes again from the log
+            logger.error("the last write failed", reason=str(error))
 
     def _publish_lake(self) -> None:
         with self._store.exclusive() as store:

@@ -131,6 +131,11 @@ class Output:
             incident_tenants=self.incident_tenants.filter(~pl.col("incident_id").is_in(listed)),
         )
 
+    def with_settled(self, incidents: Collection[str]) -> Output:
+        """This with the rows of some incidents said to be final."""
+        settled = pl.col("settled") | pl.col("id").is_in(list(incidents))
+        return replace(self, incidents=self.incidents.with_columns(settled))
+
     def with_tenants(self, rows: pl.DataFrame) -> Output:
         """This with other rows of tenants."""
         return replace(self, incident_tenants=rows)
