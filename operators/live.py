@@ -62,8 +62,9 @@ def merged(publications: Sequence[Publication]) -> Publication:
     first, *rest = publications
     output, gone, news = first.output, first.gone, first.news
     for later in rest:
-        output = (_without(output, later.gone) if later.gone else output).joined(later.output)
-        news = news.joined(later.news)
+        if later.gone:  # of what nobody was told yet, nobody need be
+            output, news = _without(output, later.gone), _without(news, later.gone)
+        output, news = output.joined(later.output), news.joined(later.news)
         gone = Gone(
             gone.incidents + later.gone.incidents,
             gone.steps + later.gone.steps,
