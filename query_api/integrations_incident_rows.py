@@ -20,6 +20,7 @@ COLUMNS = """
     id, workspace, source, rule_id, status, confidence, epoch_us(opened_at), epoch_us(recovering_at),
     epoch_us(closed_at), epoch_us(reopened_at), reopen_count, event_count, tenant_count
 """
+_OWNER = "SELECT workspace FROM incidents WHERE id = $id"  # in half the time of all columns
 _ONE = f"SELECT {COLUMNS}, group_key, epoch_us(first_event_at), epoch_us(last_event_at) FROM incidents WHERE id = $id"
 
 EXAMPLE = {
@@ -77,6 +78,15 @@ def find(con: DuckDBPyConnection, workspace: str, incident_id: str) -> Found:
     if row is None or row[1] != workspace:
         raise ApiError(ErrorCode.NOT_FOUND, "Incident not found.")
     return Found(row[:13], row[13], row[14], row[15])
+
+
+def check_owner(con: DuckDBPyConnection, workspace: str, incident_id: str) -> str:
+    """Return the id as the store has it. Raises ApiError NotFound, also where the incident is another workspace's."""
+    sought = clean(incident_id)
+    row = con.execute(_OWNER, {"id": sought}).fetchone()
+    if sought is None or row is None or row[0] != workspace:
+        raise ApiError(ErrorCode.NOT_FOUND, "Incident not found.")
+    return sought
 
 
 def wire(row: tuple[Any, ...], rules: Mapping[str, Rule]) -> dict[str, Any]:
