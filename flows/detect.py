@@ -10,6 +10,7 @@ from zlib import crc32
 import numpy as np
 from bytewax.operators import StatefulBatchLogic
 
+from flows.snapshots import pickled
 from operators.clock import NEVER
 from operators.matches import KeyedMatches, Matches
 from operators.output import Output
@@ -86,4 +87,4 @@ class Detect(StatefulBatchLogic[ShardInput, Output, bytes]):
 
     def snapshot(self) -> bytes:
         """The shard, pickled at once: it goes on changing while Bytewax writes the snapshot."""
-        return pickle.dumps((self._shard, self._left, self._end, self._done), protocol=5)
+        return pickled((self._shard, self._left, self._end, self._done))

@@ -257,8 +257,10 @@ class LivePipeline:
                 if self._store.write():
                     self.last_write_seconds = time.monotonic() - began
                 self._store_trouble = None
-            except StoreError as error:  # what waits stays shown, and the dataflow stops at its next snapshot
-                self._store_trouble = str(error)
+            except Exception as error:  # what waits stays shown, and the dataflow stops at its next snapshot
+                if self._store_trouble is None:
+                    logger.error("store not written", reason=_cause(error), again_in=RETRY[0])
+                self._store_trouble = str(error) if isinstance(error, StoreError) else _cause(error)
                 self._stop.wait(RETRY[0])
             if self._store.feed_end > self._feed_end:
                 self._feed_end = self._store.feed_end

@@ -10,6 +10,7 @@ from bytewax.operators import StatefulBatchLogic
 
 from flows.detect import ShardInput
 from flows.live_progress import LiveProgress
+from flows.snapshots import pickled
 from operators.clock import DEFAULT_LATENESS, NEVER
 from operators.events import SECOND
 from operators.live import LiveShard, Publication
@@ -76,4 +77,4 @@ class LiveDetect(StatefulBatchLogic[ShardInput, Published, bytes]):
 
     def snapshot(self) -> bytes:
         """The shard, pickled at once: it goes on changing while Bytewax writes the snapshot."""
-        return pickle.dumps((self._shard, self._now, self._settled), protocol=5)
+        return pickled((self._shard, self._now, self._settled))

@@ -15,6 +15,7 @@ from pathlib import Path
 from threading import Event as Flag
 
 import polars as pl
+import structlog
 from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 
 from connectors import lake
@@ -46,6 +47,8 @@ class Seen:
     seconds: float
     live: int
 
+
+logger = structlog.get_logger("tocsin.store")
 
 Watch = Callable[[Seen], None]
 
@@ -107,12 +110,18 @@ class LivePartition(StatefulSinkPartition[Stored | Published, bytes]):
         return pickle.dumps((self._position, self._counts, self._settings, self._forgotten), protocol=5)
 
     def close(self) -> None:
-        """Write the rest and leave the lake up to date."""
-        if self._stored or self._published:
-            self._show()
-        self._store.write()
-        if self._lake_upto < self._shown:
-            self._publish_lake()
+        """Write the rest and leave the lake up to date, if that can be: all of it comes again from the log.
+
+        Raises nothing: Bytewax would end the process, which still has requests to answer.
+        """
+        try:
+            if self._stored or self._published:
+                self._show()
+            self._store.write()
+            if self._lake_upto < self._shown:
+                self._publish_lake()
+        except Exception as error:
+            logger.warning("store not written at the end", reason=str(error))
 
     def _publish_lake(self) -> None:
         with self._store.exclusive() as store:

@@ -18,6 +18,7 @@ from connectors.formats import jsonl
 from connectors.formats.types import DecodeOptions
 from connectors.log import Log, LogUnavailable
 from flows.live_progress import LiveProgress
+from flows.snapshots import pickled
 from operators.events import SECOND
 from operators.intake import Batch, Intake
 
@@ -81,7 +82,7 @@ class LogPartition(StatefulSourcePartition[Batch, bytes]):
 
     def snapshot(self) -> bytes:
         """Where to go on, pickled at once."""
-        return pickle.dumps(self._intake, protocol=5)
+        return pickled(self._intake)
 
 
 class LogSource(FixedPartitionedSource[Batch, bytes]):

@@ -25,6 +25,7 @@ from connectors.formats.types import Decoded, DecodeOptions
 from connectors.partitions import Chunk, Position, decode
 from flows.board import Board
 from flows.plan import Input, Plan
+from flows.snapshots import pickled
 from operators.intake import Batch, Intake
 
 # Whole chunks read and decoded ahead, over all partitions of a process; with more of these chunks are smaller.
@@ -99,7 +100,7 @@ class FilePartition(StatefulSourcePartition[Batch, bytes]):
 
     def snapshot(self) -> bytes:
         """Where to go on, pickled at once."""
-        return pickle.dumps((self._intake, self._position, self._ended), protocol=5)
+        return pickled((self._intake, self._position, self._ended))
 
     def close(self) -> None:
         """Let go of the file."""

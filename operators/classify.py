@@ -6,9 +6,11 @@ has settings of its own, one compiled plan serves all rows; one that disables a 
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import polars as pl
+from numpy.typing import NDArray
 
 from operators.claim_plan import Claims
 from operators.claimed import Claimed
@@ -92,7 +94,7 @@ class Classifier:
         at = (claims.kind == MATCH).nonzero()[0]
         lead = changes(claims.row[at])
         its, more = at[lead], at[~lead]
-        values = (claims.rule, claimed.group, claimed.rows["confidence"])
+        values: list[NDArray[Any]] = [claims.rule, claimed.group, claimed.rows["confidence"]]
         columns = []
         for (name, texts), value in zip(self._said(claimed), values, strict=True):
             number = np.full(events.height, -1)

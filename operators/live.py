@@ -62,8 +62,9 @@ def merged(publications: Sequence[Publication]) -> Publication:
     first, *rest = publications
     output, gone, news = first.output, first.gone, first.news
     for later in rest:
-        output = (_without(output, later.gone) if later.gone else output).joined(later.output)
-        news = news.joined(later.news)
+        if later.gone:  # of what nobody was told yet, nobody need be
+            output, news = _without(output, later.gone), _without(news, later.gone)
+        output, news = output.joined(later.output), news.joined(later.news)
         gone = Gone(
             gone.incidents + later.gone.incidents,
             gone.steps + later.gone.steps,
@@ -324,7 +325,9 @@ class LiveShard(Shard):
         advance(copy, rows, until, emission, name=namer)
         output = emission.output(settled=False)
         commanded = bool((rows["kind"] == RESOLVE).any())
-        gone = self._compare(names, copy, emission, output, namer)
+        gone, same = self._compare(names, copy, emission, output, namer)
+        if same:
+            output = output.with_settled(same)
         if gone.tenants or commanded:
             output = self._with_all_tenants(output, gone.tenants)
         members = emission.members()
@@ -332,8 +335,10 @@ class LiveShard(Shard):
             self._next_timer = self._first_timer()
         return output, gone, members
 
-    def _compare(self, names: list[Name], copy: State, emission: Emission, output: Output, namer: Namer) -> Gone:
-        """Remember what is shown of these keys now; what was shown before and is no longer."""
+    def _compare(
+        self, names: list[Name], copy: State, emission: Emission, output: Output, namer: Namer
+    ) -> tuple[Gone, list[str]]:
+        """Remember what is shown of these keys now; what was shown before and is no longer, and what is settled."""
         states = emission.states()
         alerts: dict[Name, set[str]] = {}
         keys = emission.keys()
@@ -343,9 +348,10 @@ class LiveShard(Shard):
         steps: list[tuple[str, int]] = []
         taken: list[str] = []
         anew: list[str] = []
+        same: list[str] = []  # that the pending matches did not touch: as final as before
         for name in names:
             before = self._shown.pop(name, None) or self._settled_of(name)
-            settled = self._current(name)[0]
+            settled, *standing = self._current(name)
             now = _Shown(self._deadline(name, copy), {}, {}, alerts.get(name, set()), settled)
             for incident, (transitions, events) in states.get(name, {}).items():
                 now.steps[incident], now.events[incident] = transitions, events
@@ -354,6 +360,8 @@ class LiveShard(Shard):
                     steps.append((incident, transitions))
                 if events < before.events.get(incident, 0):
                     anew.append(incident)
+            if settled and [now.steps.get(settled), now.events.get(settled)] == standing:
+                same.append(settled)
             incidents += [incident for incident in before.steps if incident not in now.steps]
             taken += sorted(before.alerts - now.alerts)
             self._new_alerts += sorted(now.alerts - before.alerts)
@@ -362,7 +370,7 @@ class LiveShard(Shard):
                 self._shown[name] = now
                 if now.deadline != FOREVER:
                     heappush(self._deadlines, (now.deadline, name))
-        return Gone(tuple(incidents), tuple(steps), tuple(taken), tuple(anew))
+        return Gone(tuple(incidents), tuple(steps), tuple(taken), tuple(anew)), same
 
     def _settled_of(self, name: Name) -> _Shown:
         """What everybody knows of a key of which nothing more than its settled state is shown."""

@@ -11,13 +11,13 @@ import polars as pl
 from numpy.typing import NDArray
 
 from operators.events import DAY, HOUR, MINUTE, SECOND, SEVERITIES, TIMESTAMP
-from operators.frames import FEW, empty, framed, last_of, nullable, order_of, pick
+from operators.frames import FEW, empty, framed, last_of, nullable, order_of, pick, ranks
 from operators.identity import alert_id
 from operators.keys import CLOSED, NONE, RECOVERING, STATUS
 from operators.matches import CONFIDENCES, Name
 from operators.policies import Policies
 from operators.policy import Policy
-from operators.tables import Mask, Table, joined, take
+from operators.tables import Mask, Table, distinct, joined, order_by, take
 from operators.texts import NO_TEXT, Texts
 
 INCIDENTS: dict[str, pl.DataType] = {
@@ -130,6 +130,11 @@ class Output:
             incidents=self.incidents.filter(~pl.col("id").is_in(listed)),
             incident_tenants=self.incident_tenants.filter(~pl.col("incident_id").is_in(listed)),
         )
+
+    def with_settled(self, incidents: Collection[str]) -> Output:
+        """This with the rows of some incidents said to be final."""
+        settled = pl.col("settled") | pl.col("id").is_in(list(incidents))
+        return replace(self, incidents=self.incidents.with_columns(settled))
 
     def with_tenants(self, rows: pl.DataFrame) -> Output:
         """This with other rows of tenants."""
@@ -292,7 +297,7 @@ class Emission:
             rows["events"],
             rows["tenants"],
             nullable(rows["alerted"], rows["alerted"] != NONE),
-            [settled] * len(rows),
+            np.full(len(rows), settled),
         )
 
     def _tenant_frame(self) -> pl.DataFrame:
@@ -300,17 +305,17 @@ class Emission:
             return empty(INCIDENT_TENANTS)
         ref = np.concatenate([part[0] for part in self._tenants])
         rows = joined(*(part[1] for part in self._tenants))
-        # Met in several rounds of one run: the last row holds. An incident has one number a round.
-        place = {identity: n for n, identity in enumerate(self.ids)}
-        which = np.array([place[identity] for identity in self.ids])[ref]
-        last = last_of(rows["tenant"], which)
-        rows, ids, tenants = take(rows, last), pick(self.ids, which[last]), self.texts.column(rows["tenant"][last])
-        order = order_of(ids, tenants)
-        rows, ids, tenants = (
-            take(rows, order),
-            pick(self.ids, which[last][order]),
-            self.texts.column(rows["tenant"][order]),
-        )
+        tenant = rows["tenant"]
+        if len(self._tenants) > 1:
+            # Met in several rounds of one run: the last row holds. An incident has one number a round.
+            number = {identity: n for n, identity in enumerate(self.ids)}
+            ref = np.array([number[identity] for identity in self.ids])[ref]
+            last = last_of(tenant, ref)
+            rows, ref, tenant = take(rows, last), ref[last], tenant[last]
+        used, which = distinct(tenant, len(self.texts))
+        order = order_by(ranks(self.texts.named(used))[which], ranks(self.ids)[ref])
+        rows, ids = take(rows, order), pick(self.ids, ref[order])
+        tenants = self.texts.column(rows["tenant"])
         return framed(INCIDENT_TENANTS, ids, tenants, rows["count"], rows["first"], rows["last"])
 
     def _transition_frame(self, settled: bool) -> pl.DataFrame:
@@ -333,26 +338,27 @@ class Emission:
             events,
             nullable(window, window != NO_COUNT),
             pick([p.version for p in policies], policy),
-            [settled] * len(ref),
+            np.full(len(ref), settled),
         )
 
     def _alert_frame(self, settled: bool) -> pl.DataFrame:
         if not self._alerts:
             return empty(ALERTS)
         columns = [np.concatenate(parts) for parts in zip(*self._alerts, strict=True)]
-        order = order_of(columns[3], self._alert_ids(*columns))
-        ref, kind, cycle, at, tenant = columns = [column[order] for column in columns]
+        ids = self._alert_ids(*columns)
+        order = order_of(columns[3], ids)
+        ref, kind, cycle, at, tenant = (column[order] for column in columns)
         workspaces = [name[0] for name in self.names]
         return framed(
             ALERTS,
-            self._alert_ids(*columns),
+            ids[order] if len(ids) > 1 else ids,
             pick(self.ids, ref),
             pick(workspaces, ref),
             pick(KINDS, kind),
             cycle,
             self.texts.column(tenant),
             at,
-            [settled] * len(ref),
+            np.full(len(ref), settled),
         )
 
     def _alert_ids(self, ref: Ints, kind: Ints, cycle: Ints, at: Ints, tenant: Ints) -> pl.Series:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from operators.matches import ROW, Name
-from operators.tables import Mask, Table, take
+from operators.tables import Mask, Table, put, take
 
 FOREVER = 2**62  # an instant by which every timer has run out
 
@@ -30,23 +30,23 @@ class Pending:
         """All of them, in the order in which they came."""
         return self._buffer[: self._size]
 
-    def add(self, rows: Table, names: list[Name]) -> None:
-        """Add rows whose `slot` is a number into `names`, at least one; they are changed."""
-        given = rows["slot"]
-        used = np.zeros(len(names), np.bool_)
-        used[given] = True
-        numbers = np.zeros(len(names), np.int64)
-        for n in used.nonzero()[0].tolist():
-            numbers[n] = self._number(names[n])
-        rows["slot"] = numbers[given]
-        self.oldest = min(self.oldest, int(rows["at"].min()))
+    def add(self, rows: Table, names: list[Name]) -> Table:
+        """Add rows whose `slot` is a number into `names`, at least one; returns them where they are kept."""
         size = self._size + len(rows)
         if size > len(self._buffer):
             grown = np.empty(max(size, 2 * self._size), ROW)
-            grown.view(f"V{ROW.itemsize}")[: self._size] = self.rows.view(f"V{ROW.itemsize}")
+            put(grown, slice(self._size), self.rows)
             self._buffer = grown
-        self._buffer.view(f"V{ROW.itemsize}")[self._size : size] = rows.view(f"V{ROW.itemsize}")
-        self._size = size
+        put(self._buffer, slice(self._size, size), rows)
+        kept, self._size = self._buffer[self._size : size], size
+        used = np.zeros(len(names), np.bool_)
+        used[rows["slot"]] = True
+        numbers = np.zeros(len(names), np.int64)
+        for n in used.nonzero()[0].tolist():
+            numbers[n] = self._number(names[n])
+        kept["slot"] = numbers[rows["slot"]]
+        self.oldest = min(self.oldest, int(rows["at"].min()))
+        return kept
 
     def take(self, last: int) -> tuple[Table, list[Name]]:
         """Remove and return the rows with `at` up to `last`, and the names of their keys."""
@@ -77,7 +77,7 @@ class Pending:
         self.__init__()  # type: ignore[misc]
         names, rows = state
         if len(rows):
-            self.add(rows.copy(), names)
+            self.add(rows, names)
 
     def _number(self, name: Name) -> int:
         number = self.numbers.get(name)

@@ -60,12 +60,12 @@ class Shard:
         if matches is None or not len(matches):
             return
         keyed = matches.keyed()
-        rows = keyed.rows.copy()
-        rows["policy"] = self._state.policies.numbers(keyed.policies)[rows["policy"]]
-        for name, column in zip(TEXTS, self._state.texts.numbers(keyed.texts, [rows[n] for n in TEXTS]), strict=True):
+        rows = self._pending.add(keyed.rows, keyed.names)
+        rows["policy"] = self._state.policies.numbers(keyed.policies)[keyed.rows["policy"]]
+        codes = [keyed.rows[name] for name in TEXTS]
+        for name, column in zip(TEXTS, self._state.texts.numbers(keyed.texts, codes), strict=True):
             rows[name] = column
         rows["partition"] = number
-        self._pending.add(rows, keyed.names)
 
     def settle(self) -> Output:
         """Make final what no late record can reach: matches before the lowest watermark, timers up to it."""

@@ -26,8 +26,8 @@ def take(table: Table, rows: Ints | Mask) -> Table:
     return whole.take(index).view(table.dtype)
 
 
-def put(table: Table, index: Ints, rows: Table) -> None:
-    """Replace the records at these indices."""
+def put(table: Table, index: Ints | slice, rows: Table) -> None:
+    """Replace the records at these places."""
     whole = f"V{table.dtype.itemsize}"
     table.view(whole)[index] = rows.view(whole)
 

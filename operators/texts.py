@@ -70,9 +70,10 @@ class Texts:
         found = [index.get(text, -1) for text in wanted]
         if -1 in found:
             for n, text in enumerate(wanted):
-                if found[n] < 0:
-                    found[n] = index[text] = len(items)
-                    items.append(text)
+                if found[n] < 0:  # or was: a text may be there twice, as a tenant and as what a rule counts
+                    found[n] = index.setdefault(text, len(items))
+                    if found[n] == len(items):
+                        items.append(text)
         mine = np.zeros(len(texts), np.int32)
         mine[chosen] = found
         return [mine[column] for column in codes]

@@ -97,6 +97,9 @@ def _complete(document: dict[str, Any], operation: Operation) -> None:
             shared += (404,)
     for status in shared:
         said.setdefault(str(status), _plain_error(status, native=not enveloped(operation.path)))
+    for limit in ("429", "503"):
+        if limit in said:
+            said[limit].setdefault("headers", {"Retry-After": _RETRY_AFTER})
     document["responses"] = dict(sorted(said.items()))
 
 

@@ -143,7 +143,7 @@ def crowd(seed: int, size: int) -> list[Match]:
                 confidence=dice.choice([1, 1, 2]),
                 severity=dice.randrange(-1, 5),
                 measure=dice.choice([None, 1.0, 2.5, 9.0, 10.0]),
-                item=dice.choice([None, "x", "y", "z"]),
+                item=dice.choice([None, "x", "a", "b"]),
                 kind=dice.choice([0] * 20 + [1] * (10 if rule == 7 else 0) + [2]),
             )
         )
