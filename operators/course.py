@@ -137,8 +137,8 @@ class Course:
         ref = emission.refer(self.ids, [self._state.keys.name(s) for s in self.slot.tolist()])
         total = self._transitions(ref, self._in_window(left), emission)
         row = self._incidents(total)
-        if emission.tracks:
-            emission.belong(take(self._rows, self._position), ref[self.episode], self.opens)
+        if emission.tracks is not None:
+            emission.belong(self._rows, self._position, ref[self.episode], self.opens)
         last_recovers, last_closes = self._final()
         kept = self._alerts(ref, row, last_closes, alert_left, emission)
         self._end(ref, row, last_recovers, last_closes, emission)

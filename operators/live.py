@@ -47,7 +47,7 @@ class Gone:
 class Publication:
     """What a reader sees change: every row replaces the one with its key, after what is `gone` has gone.
 
-    members: MEMBERS of the pending matches of the keys that were looked at. news: the transitions and alerts among it
+    members: MEMBERS of the matches that came since the last step. news: the transitions and alerts among it
     that nobody has seen yet.
     """
 
@@ -110,6 +110,7 @@ class LiveShard(Shard):
         super().__init__(partitions)
         self._shown: dict[Name, _Shown] = {}
         self._touched: dict[Name, None] = {}
+        self._fresh = FOREVER  # the lowest offset that came since the last step
         self._deadlines: list[tuple[int, Name]] = []  # a heap over what is shown; stale entries are skipped
         self._new_steps: list[tuple[str, int]] = []  # what this step shows for the first time
         self._new_alerts: list[str] = []
@@ -123,6 +124,7 @@ class LiveShard(Shard):
             matches = matches.keyed()
             used = np.zeros(len(matches.names), np.bool_)
             used[matches.rows["slot"]] = True
+            self._fresh = min(self._fresh, int(matches.rows["offset"].min()))
             self._touched.update(dict.fromkeys(matches.names[n] for n in used.nonzero()[0].tolist()))
         super().add(partition, watermark, matches)
 
@@ -183,6 +185,7 @@ class LiveShard(Shard):
         if names:
             provisional, gone, members = self._run(list(names), until)
             output = output.joined(provisional)
+        self._fresh = FOREVER
         return Publication(output, gone, members, self._news(output))
 
     def _standing(self) -> Output:
@@ -320,7 +323,7 @@ class LiveShard(Shard):
         """Run a copy of these keys through their pending matches, and tell what changed."""
         copy = self._copy_of(names)
         rows = self._rows(self._pending.of(names), copy.keys, self._pending.names)
-        emission = Emission(copy.policies, copy.texts, tracks=True)
+        emission = Emission(copy.policies, copy.texts, tracks=self._fresh)
         namer = Namer(self._announced)
         advance(copy, rows, until, emission, name=namer)
         output = emission.output(settled=False)

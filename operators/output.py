@@ -173,12 +173,12 @@ def _spoken(micros: int) -> str:
 class Emission:
     """Collects one run's rows. Incidents are referred to by a number into `ids`, tenants by one into `texts`.
 
-    tracks: also which match is in which incident.
+    tracks: also which match is in which incident, for those from this offset on.
     """
 
     policies: Policies
     texts: Texts
-    tracks: bool = False
+    tracks: int | None = None
     ids: list[str] = field(default_factory=list)
     names: list[Name] = field(default_factory=list)
     _incidents: list[tuple[Table, list[str], list[Name], list[str | None]]] = field(default_factory=list)
@@ -220,17 +220,17 @@ class Emission:
         """The key of each incident that was referred to."""
         return dict(zip(self.ids, self.names, strict=True))
 
-    def belong(self, rows: Table, ref: Ints, opened: Mask) -> None:
-        """Say of some matches (ROW) which incident they are in and which opened it."""
-        self._members.append((rows["partition"], rows["offset"], ref, opened))
+    def belong(self, rows: Table, at: Ints, ref: Ints, opened: Mask) -> None:
+        """Say of the matches `rows[at]` (ROW) which incident they are in and which opened it."""
+        offset = rows["offset"][at]
+        new = (offset >= max(self.tracks or 0, 0)).nonzero()[0]  # one that was retained has no offset (−1) any more
+        self._members.append((rows["partition"][at[new]], offset[new], ref[new], opened[new]))
 
     def members(self) -> pl.DataFrame:
-        """The new matches that are in an incident: MEMBERS. One that was retained has no offset (−1) any more."""
+        """The tracked matches that are in an incident: MEMBERS."""
         if not self._members:
             return empty(MEMBERS)
         partition, offset, ref, opened = (np.concatenate(parts) for parts in zip(*self._members, strict=True))
-        new = offset >= 0
-        partition, offset, ref, opened = partition[new], offset[new], ref[new], opened[new]
         rules = [name[1] for name in self.names]
         return framed(MEMBERS, partition, offset, pick(rules, ref), pick(self.ids, ref), opened)
 
