@@ -33,8 +33,6 @@ from operators.clock import NEVER
 from operators.live import Publication, merged
 from operators.settings import Settings
 
-logger = structlog.get_logger("tocsin.pipeline")
-
 PUBLISH = 300.0  # seconds between publications of the lake
 CACHED = 10_000  # incidents whose tenants are remembered, for answers
 WRITE_NOW = 50_000  # events that are worth a file of their own: they need not wait for the next write

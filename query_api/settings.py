@@ -19,7 +19,7 @@ class ServiceSettings(BaseModel):
 
     control_url: Annotated[str | None, Field(repr=False)] = None  # None: control.sqlite in the data directory
     redis_url: Annotated[str | None, Field(repr=False)] = None  # None: limits are counted in this process
-    requests_per_minute: Annotated[int, Field(ge=1)] = 6_000
+    requests_per_minute: Annotated[int, Field(ge=1)] = 60_000
     events_per_minute: Annotated[int, Field(ge=1)] = 12_000_000
     sign_ins_per_minute: Annotated[int, Field(ge=1)] = 60
     password_attempts: Annotated[int, Field(ge=1)] = 10
