@@ -250,7 +250,9 @@ class LiveShard(Shard):
                     shown.steps.pop(incident, None)
                     shown.events.pop(incident, None)
             shown.settled = current
-            if name in moved and current and (shown.steps.get(current), shown.events.get(current)) != (steps, events):
+            ahead = (shown.steps.get(current), shown.events.get(current)) != (steps, events)
+            # What was touched is run on right after this, and its rows come on top; but not those of settled tenants.
+            if name in moved and current and ahead and name not in self._touched:
                 hidden.append(current)
         for name in moved:
             if name not in self._shown or self._agrees(name):

@@ -222,3 +222,15 @@ def test_what_is_gone_before_it_was_told_is_never_told() -> None:
     (only,) = both.output.incidents["id"].unique()
     assert both.news.transitions["incident_id"].unique().to_list() == [only]
     assert both.news.alerts["incident_id"].unique().to_list() == [only]
+
+
+def test_a_late_event_that_is_final_at_once_counts_beside_one_that_is_not() -> None:
+    """It comes just before its watermark passes, with an incident shown that later events opened: its tenant must be
+    on the list of those who were hit."""
+    plant = LivePlant(["p"])
+    plant.add("p", START, [at(30, 0, tenant="a")])
+    plant.ask(START + 30 * S)
+    late = at(1, 1, tenant="b")
+    plant.add("p", START + 2 * S, [late])
+    seen = plant.ask(START + 31 * S, settle=True)
+    assert unnamed(seen) == unnamed(expected(oracle.run([at(30, 0, tenant="a"), late], START + 31 * S)))
