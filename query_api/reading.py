@@ -108,12 +108,17 @@ class _Readers:
                 with asked.lock:
                     asked.connection = connection
                 try:
-                    return asked.question(connection)
+                    answer: T | ApiError = asked.question(connection)
+                except ApiError as refusal:  # an answer, too: not a reason to throw the connection away
+                    answer = refusal
                 finally:
                     with asked.lock:
                         asked.connection = None
         finally:
             self._running.discard(asked)
+        if isinstance(answer, ApiError):
+            raise answer
+        return answer
 
 
 _ALL: WeakKeyDictionary[Pipeline, _Readers] = WeakKeyDictionary()

@@ -123,6 +123,32 @@ def test_errors_of_a_question_are_its_callers(pipeline: FakePipeline) -> None:
     asyncio.run(ask())
 
 
+def test_a_refusal_costs_no_connection(pipeline: FakePipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Opening one takes many times as long as a look-up: asking for what is not there must not be an attack."""
+    left: list[bool] = []
+
+    @contextmanager
+    def reading() -> Iterator[duckdb.DuckDBPyConnection]:
+        connection = pipeline.store.cursor()
+        try:
+            yield connection
+            left.append(True)  # not by an exception
+        finally:
+            connection.close()
+
+    monkeypatch.setattr(pipeline, "reading", reading)
+
+    def refuse(con: duckdb.DuckDBPyConnection) -> None:
+        raise ApiError(ErrorCode.NOT_FOUND, "Incident not found.")
+
+    async def ask() -> None:
+        with pytest.raises(ApiError, match="Incident not found"):
+            await read(pipeline, refuse, seconds=5)
+
+    asyncio.run(ask())
+    assert left == [True]
+
+
 @pytest.mark.parametrize(("there", "truncated"), [(4, False), (5, False), (6, True)])
 def test_rows_are_capped_and_it_is_said(pipeline: FakePipeline, there: int, truncated: bool) -> None:
     """At the cap, one below and one beyond."""
