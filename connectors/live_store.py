@@ -255,7 +255,8 @@ class LiveStore(Store):
         ] + [
             (row["workspace"], "alert", row["incident_id"], row["id"], row) for row in news.alerts.iter_rows(named=True)
         ]
-        rows.sort(key=lambda told: (told[4]["at"], told[2], told[1], told[3]))
+        # What happened before what is said about it.
+        rows.sort(key=lambda told: (told[4]["at"], told[2], told[1] == "alert", told[4].get("n", 0), told[3]))
         if self._told_upto is not None:
             rows = [row for row in rows if not self._is_told(row[1], row[2], row[3])]
         if not rows:

@@ -13,7 +13,7 @@ from flows.live_progress import LiveProgress
 from flows.snapshots import pickled
 from operators.clock import DEFAULT_LATENESS, NEVER
 from operators.events import SECOND
-from operators.live import LiveShard, Publication
+from operators.live import LiveShard, Publication, merged
 from operators.matches import Name
 
 # Settling changes nothing that anybody sees but the column `settled`: once a second of the log's time is enough.
@@ -50,23 +50,22 @@ class LiveDetect(StatefulBatchLogic[ShardInput, Published, bytes]):
         lateness: int = DEFAULT_LATENESS,
     ) -> None:
         self._name, self._progress, self._lateness = name, progress, lateness
-        if state is not None:
-            self._shard, self._now, self._settled = pickle.loads(state)
-        else:
-            self._shard, self._now, self._settled = LiveShard(partitions), NEVER, NEVER
+        fresh = LiveShard(partitions), NEVER, NEVER
+        kept: tuple[LiveShard, int, int] = fresh if state is None else pickle.loads(state)
+        self._shard, self._now, self._settled = kept
         self._upto = upto
         self._shard.show_again(announced)
 
     def on_batch(self, values: list[ShardInput]) -> tuple[Iterable[Published], bool]:
         """Take what came and publish what it makes of the keys."""
+        # Settled before new matches come in: a late one might be final at once, and nobody learned its incident.
+        matched = any(value.matches for value in values)
+        begun = [self._settle()] if matched and self._is_time() else []
         for value in values:
             self._shard.add(value.partition, value.watermark, value.matches)
             self._now = max(self._now, value.now)
-        watermark = self._shard.watermark
-        settle = watermark != NEVER and (self._settled == NEVER or watermark >= self._settled + SETTLE)
-        if settle:
-            self._settled = watermark
-        publication = self._shard.publish(self._now, settle=settle)
+        now = self._settle() if not matched and self._is_time() else self._shard.publish(self._now, settle=False)
+        publication = merged([*begun, now])
         if self._upto and values[-1].next_offset >= self._upto:
             self._upto = 0
             self._shard.forget_announced()
@@ -74,6 +73,14 @@ class LiveDetect(StatefulBatchLogic[ShardInput, Published, bytes]):
         live, over = self._shard.live_keys, self._shard.over
         published = Published(self._name, values[-1].next_offset, self._now, publication, live, over)
         return [published], StatefulBatchLogic.RETAIN
+
+    def _is_time(self) -> bool:
+        watermark = self._shard.watermark
+        return watermark != NEVER and (self._settled == NEVER or watermark >= self._settled + SETTLE)
+
+    def _settle(self) -> Publication:
+        self._settled = self._shard.watermark
+        return self._shard.publish(self._now, settle=True)
 
     def snapshot(self) -> bytes:
         """The shard, pickled at once: it goes on changing while Bytewax writes the snapshot."""

@@ -246,14 +246,17 @@ class LiveShard(Shard):
         """Of the incidents that settled on, those whose shown state is ahead of the settled one."""
         hidden: list[str] = []
         for name, shown in self._shown.items():
-            current, steps, events = self._current(name)
+            current, steps, _ = self._current(name)
             # What is over is final, also where its cooldown passed without a word.
             for incident in (shown.settled, *moved.get(name, ())):
                 if incident != current:
                     shown.steps.pop(incident, None)
                     shown.events.pop(incident, None)
             shown.settled = current
-            if name in moved and current and (shown.steps.get(current), shown.events.get(current)) != (steps, events):
+            # Ahead by matches that wait, or by timers; time may also have settled more than anybody was shown.
+            ahead = name in self._pending.numbers or shown.steps.get(current, 0) > steps
+            # What was touched is run on right after this, and its rows come on top; but not those of settled tenants.
+            if name in moved and current and ahead and name not in self._touched:
                 hidden.append(current)
         for name in moved:
             if name not in self._shown or self._agrees(name):
@@ -268,11 +271,11 @@ class LiveShard(Shard):
         return keys.incidents[slot], int(keys.rows["transitions"][slot]), int(keys.rows["events"][slot])
 
     def _agrees(self, name: Name) -> bool:
-        """Is everything that is shown of a key settled?"""
+        """Is everything that is shown of a key settled? Time may have settled more than that."""
         if name in self._pending.numbers or name in self._touched:
             return False
         current, steps, _ = self._current(name)
-        return self._shown[name].steps == ({current: steps} if current else {})
+        return all(incident == current and shown <= steps for incident, shown in self._shown[name].steps.items())
 
     def _forget(self, name: Name) -> None:
         """Nothing is shown of a key beyond its settled state."""

@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from operators.live import LiveShard, merged
+from operators.shard import FOREVER
 from tests import oracle
 from tests.harness import START, LivePlant, M, S, event_count, expected, matches, policy, unnamed
 from tests.oracle import RESOLVE, Match
@@ -222,3 +223,31 @@ def test_what_is_gone_before_it_was_told_is_never_told() -> None:
     (only,) = both.output.incidents["id"].unique()
     assert both.news.transitions["incident_id"].unique().to_list() == [only]
     assert both.news.alerts["incident_id"].unique().to_list() == [only]
+
+
+def test_a_late_event_that_is_final_at_once_counts_beside_one_that_is_not() -> None:
+    """It comes just before its watermark passes, with an incident shown that later events opened: its tenant must be
+    on the list of those who were hit."""
+    plant = LivePlant(["p"])
+    plant.add("p", START, [at(30, 0, tenant="a")])
+    plant.ask(START + 30 * S)
+    late = at(1, 1, tenant="b")
+    plant.add("p", START + 2 * S, [late])
+    seen = plant.ask(START + 31 * S, settle=True)
+    assert unnamed(seen) == unnamed(expected(oracle.run([at(30, 0, tenant="a"), late], START + 31 * S)))
+
+
+def test_a_pause_longer_than_the_lateness_settles_what_nobody_was_shown() -> None:
+    """The machine slept for six minutes: it recovers all the same, and wakes up by itself to close."""
+    plant = LivePlant(["p"])
+    (shard,) = plant.shards
+    assert isinstance(shard, LiveShard)
+    plant.add("p", START - 30 * S, [at(0, 0)])
+    plant.ask(START)
+    for minute, status, due in ((6, "Recovering", 15), (16, "Closed", None)):
+        plant.add("p", START + (minute * 60 - 30) * S, [])
+        publication = shard.publish(START + minute * 60 * S, settle=True)
+        assert not publication.gone
+        plant.store.publish(publication)
+        assert [row["status"] for row in plant.store.contents()["incidents"]] == [status]
+        assert shard.next_due == (FOREVER if due is None else START + due * 60 * S)
