@@ -122,7 +122,7 @@ def test_a_resolve_that_comes_between_moves_tenants_to_the_later_incident() -> N
 
 
 def test_who_opened_it_and_who_belongs_to_it() -> None:
-    """The caller of the third event learns that it opened the incident, the next of it; those before had learned of none."""
+    """The third event's caller learns that it opened the incident, the next one of it; those before learned of none."""
     plant = LivePlant(["p"])
     rule = policy(event_count(3, M))
     (shard,) = plant.shards
