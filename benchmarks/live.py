@@ -28,21 +28,25 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from functools import partial
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
 import orjson
+import polars as pl
 
-from benchmarks.generate import KINDS, SOURCES, TENANTS, VARIANTS, events
+from benchmarks.generate import SEED, START_MS, blocks, events, write_lines
 from benchmarks.http import Client, quantiles
 from benchmarks.measure import machine
 from flows.live import LiveOptions, LivePipeline
+from flows.live_sink import Seen
 from operators.events import SECOND
 
 EVENTS, INCIDENTS, BATCH = "/api/v1/events", "/api/v1/incidents", "/api/v1/events/batch"
 UNLIMITED = {"TOCSIN_REQUESTS_PER_MINUTE": "100000000", "TOCSIN_EVENTS_PER_MINUTE": "100000000000"}
 PARTS = ("single", "sustained", "batches", "idle", "memory")
 TICKS = os.sysconf("SC_CLK_TCK")
+COPIES = 12  # of the stream, in the simulated hours
 
 
 def main() -> None:
@@ -273,35 +277,41 @@ async def idle(served: Served, seconds: float) -> None:
 # ------------------------------------------------------------ simulated hours
 
 
-def simulate(data: Path, hours: float, rate: int = 200, step: int = 10) -> None:
-    """Hours of `rate` events/s through a pipeline whose clock advances `step` seconds with each batch."""
-    kinds, chance = [kind for kind, _ in KINDS], random.Random(3)
-    clock = round(datetime(2026, 1, 31, tzinfo=UTC).timestamp()) * SECOND
-    pipeline = LivePipeline.start(data, LiveOptions(clock=lambda: clock, epoch=timedelta(seconds=2)))
-    workspaces = [f"ws-{n}" for n in range(8)]
+def simulate(data: Path, hours: float) -> None:
+    """The benchmark's stream (some 16 events/s) in each of COPIES workspaces, by a clock that stands at its time."""
+    start, clock, live = START_MS * 1_000, START_MS * 1_000, 0
+
+    def watch(seen: Seen) -> None:
+        nonlocal live
+        live = seen.live
+
+    pipeline = LivePipeline.start(data, LiveOptions(clock=lambda: clock, epoch=timedelta(seconds=2)), [watch])
 
     async def run() -> None:
         nonlocal clock
-        began, steps = time.monotonic(), int(hours * 3600 / step)
-        print(f"\n{hours:g} simulated hours, {rate} events/s\n{'hour':>6}{'events':>12}{'MiB':>7}{'live keys':>11}")
-        for number in range(steps + 1):
-            if number % max(1, steps // 20) == 0:
-                print(f"{number * step / 3600:6.1f}{number * step * rate:12,}{resident('self'):7,}", flush=True)
-            time_of = datetime.fromtimestamp(clock // SECOND, UTC)
-            bodies = [
-                b'{"time":"%b","source":"svc-%d","type":"%b","tenant":"t-%d","attributes":{"durationMs":%d}}'
-                % (
-                    (time_of + timedelta(seconds=step * n / (step * rate))).isoformat().encode(),
-                    number // 60 * 7 + chance.randrange(SOURCES),  # sources come and go
-                    (kinds[chance.randrange(len(VARIANTS))] if n % 10 < 3 else "request_completed").encode(),
-                    chance.randrange(TENANTS),
-                    chance.randrange(60_000),
-                )
-                for n in range(step * rate)
-            ]
-            await pipeline.submit(bodies, workspaces[number % 8], detail=False, timeout=60)
-            clock += step * SECOND
-        print(f"{time.monotonic() - began:.0f} s of real time")
+        began, sent, due = time.monotonic(), 0, start
+        print(f"\n{hours:g} simulated hours in {COPIES} workspaces")
+        print(f"{'hour':>6}{'events':>12}{'events/s':>10}{'live keys':>11}{'incidents':>11}{'MiB':>7}", flush=True)
+        for frame in blocks(SEED, 0):
+            for (instant,), part in frame.group_by(pl.col("time").dt.truncate("10s"), maintain_order=True):
+                clock = round(instant.timestamp()) * SECOND
+                if clock >= due:
+                    with pipeline.reading() as con:
+                        [(incidents,)] = con.execute("SELECT count(*) FROM incidents").fetchall()
+                    hour, rate = (clock - start) / (3600 * SECOND), sent / (time.monotonic() - began)
+                    row = f"{hour:6.1f}{sent:12,}{rate:10,.0f}{live:11,}{incidents:11,}{resident('self'):7,}"
+                    print(row, flush=True)
+                    due += round(hours * 3600 / 20) * SECOND
+                if clock >= start + round(hours * 3600) * SECOND:
+                    return
+                clock += 10 * SECOND
+                text = BytesIO()
+                source = pl.concat_str("workspace", pl.lit("."), "integrationKey")
+                write_lines(part.with_columns(source.alias("integrationKey")), text)
+                bodies = text.getvalue().splitlines()
+                wait = (pipeline.submit(bodies, f"workspace {n}", detail=False, timeout=600) for n in range(COPIES))
+                await asyncio.gather(*wait)
+                sent += COPIES * len(bodies)
 
     try:
         asyncio.run(run())
