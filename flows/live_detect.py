@@ -58,13 +58,13 @@ class LiveDetect(StatefulBatchLogic[ShardInput, Published, bytes]):
 
     def on_batch(self, values: list[ShardInput]) -> tuple[Iterable[Published], bool]:
         """Take what came and publish what it makes of the keys."""
-        # Settled before new matches come in: a late one might be final at once, and nobody learned its incident.
+        # Settled before new matches come in: a late one might be final at once, and nobody would learn its incident.
         matched = any(value.matches for value in values)
         begun = [self._settle()] if matched and self._is_time() else []
         for value in values:
             self._shard.add(value.partition, value.watermark, value.matches)
             self._now = max(self._now, value.now)
-        now = self._settle() if not matched and self._is_time() else self._shard.publish(self._now, settle=False)
+        now = self._settle() if not matched and self._is_time() else self._shard.publish(self._now)
         publication = merged([*begun, now])
         if self._upto and values[-1].next_offset >= self._upto:
             self._upto = 0

@@ -8,22 +8,25 @@ looked at.
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from heapq import heappop, heappush
 from typing import Any
 
 import numpy as np
 import polars as pl
 
+from operators.ahead import Ahead, Ran
 from operators.clock import NEVER
+from operators.events import SECOND
 from operators.frames import empty, framed
 from operators.keys import CLOSED, OPEN
 from operators.lifecycle import advance
-from operators.matches import RESOLVE, KeyedMatches, Matches, Name
+from operators.matches import KeyedMatches, Matches, Name
 from operators.output import INCIDENT_TENANTS, MEMBERS, NO_OUTPUT, Emission, Output
 from operators.shard import FOREVER, Namer, Shard
 from operators.state import State
-from operators.tables import put, take
+from operators.tables import Mask, Table, take
+from operators.windows import Positions, running, starts
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,13 +107,21 @@ class _Shown:
 
 
 class LiveShard(Shard):
-    """A shard whose pending matches are visible. Picklable. Instants given to `publish` never decrease."""
+    """A shard whose pending matches are visible. Picklable. Instants given to `publish` never decrease.
+
+    BEHIND: how far, µs, the state ahead stays behind what is shown; STRIDE: how far it moves at a time, at least.
+    """
+
+    BEHIND = 2 * SECOND
+    STRIDE = SECOND
 
     def __init__(self, partitions: Iterable[str] = ()) -> None:
         super().__init__(partitions)
         self._shown: dict[Name, _Shown] = {}
         self._touched: dict[Name, None] = {}
-        self._fresh = FOREVER  # the lowest offset that came since the last step
+        self._fresh: dict[str, int] = {}  # the lowest offset of each partition that came since the last step
+        self._ahead = Ahead()
+        self._reach = FOREVER  # the earliest match that came since the state ahead has moved, µs
         self._deadlines: list[tuple[int, Name]] = []  # a heap over what is shown; stale entries are skipped
         self._new_steps: list[tuple[str, int]] = []  # what this step shows for the first time
         self._new_alerts: list[str] = []
@@ -124,8 +135,9 @@ class LiveShard(Shard):
             matches = matches.keyed()
             used = np.zeros(len(matches.names), np.bool_)
             used[matches.rows["slot"]] = True
-            self._fresh = min(self._fresh, int(matches.rows["offset"].min()))
+            self._fresh.setdefault(partition, int(matches.rows["offset"][0]))
             self._touched.update(dict.fromkeys(matches.names[n] for n in used.nonzero()[0].tolist()))
+            self._disturb(matches)
         super().add(partition, watermark, matches)
 
     def show_again(self, announced: Iterable[tuple[Name, int, str]]) -> None:
@@ -168,11 +180,14 @@ class LiveShard(Shard):
         longest = int(self._state.policies.cooldown.max(initial=0))
         return self._settled - longest if self._settled != NEVER else NEVER
 
-    def publish(self, until: int, *, settle: bool = True) -> Publication:
+    def publish(self, until: int, *, settle: bool = False) -> Publication:
         """Bring what is shown up to all matches so far, and to the timers up to `until`, µs.
 
-        settle: also make final what no late record can reach.
+        settle: also make final what no late record can reach; with the next step after matches came, not with the
+        first one, which tells what becomes of them. Raises ValueError.
         """
+        if settle and self._fresh:
+            raise ValueError("matches came that nobody has seen: publish them, then settle")
         self._new_steps, self._new_alerts = [], []
         output = self._standing() if self._shows_again else NO_OUTPUT
         if settle:
@@ -185,7 +200,8 @@ class LiveShard(Shard):
         if names:
             provisional, gone, members = self._run(list(names), until)
             output = output.joined(provisional)
-        self._fresh = FOREVER
+        self._fresh = {}
+        self._go_ahead(until)
         return Publication(output, gone, members, self._news(output))
 
     def _standing(self) -> Output:
@@ -218,6 +234,7 @@ class LiveShard(Shard):
         if until == NEVER or until <= self._settled:
             return NO_OUTPUT
         emission = self._advance(until - 1, until)
+        self._ahead.settled(until, self._pending.numbers)
         output = emission.output(settled=True)
         moved = emission.reported()
         keys = emission.keys()
@@ -225,6 +242,8 @@ class LiveShard(Shard):
             shown = self._shown.get(keys[incident])
             if shown is not None and alert in shown.alerts:
                 shown.alerts.discard(alert)
+                if (ran := self._ahead.ran.get(keys[incident])) is not None:
+                    ran.alerts.discard(alert)
             else:
                 self._new_alerts.append(alert)
         for incident, n in _pairs(output.transitions, "incident_id", "n"):
@@ -235,26 +254,32 @@ class LiveShard(Shard):
         rest = [name for name in self._shown if name not in moved and self._agrees(name)]
         for name in rest:
             self._forget(name)
-        told = Emission(self._state.policies, self._state.texts)
-        slots = [slot for name in rest if (slot := self._state.keys.find(name)) is not None]
-        self._state.emit(np.array(slots, np.int64), told)
         self._next_timer = self._first_timer()
         # A row that pending matches have changed already must not fall back to what is settled of it.
-        return output.without_state_of(hidden).joined(told.output(settled=True))
+        return output.without_state_of(hidden).joined(self._settled_rows(rest))
+
+    def _settled_rows(self, names: Iterable[Name]) -> Output:
+        """The incidents that stand in the settled state of some keys."""
+        told = Emission(self._state.policies, self._state.texts)
+        slots = [slot for name in names if (slot := self._state.keys.find(name)) is not None]
+        self._state.emit(np.array(slots, np.int64), told)
+        return told.output(settled=True)
 
     def _hidden(self, moved: dict[Name, list[str]]) -> list[str]:
         """Of the incidents that settled on, those whose shown state is ahead of the settled one."""
         hidden: list[str] = []
         for name, shown in self._shown.items():
-            current, steps, _ = self._current(name)
+            current, steps, events = self._current(name)
+            ran = self._ahead.ran.get(name)
             # What is over is final, also where its cooldown passed without a word.
             for incident in (shown.settled, *moved.get(name, ())):
                 if incident != current:
-                    shown.steps.pop(incident, None)
-                    shown.events.pop(incident, None)
+                    for told in (shown, ran) if ran is not None else (shown,):
+                        told.steps.pop(incident, None)
+                        told.events.pop(incident, None)
             shown.settled = current
             # Ahead by matches that wait, or by timers; time may also have settled more than anybody was shown.
-            ahead = name in self._pending.numbers or shown.steps.get(current, 0) > steps
+            ahead = shown.steps.get(current, 0) > steps or shown.events.get(current, 0) > events
             # What was touched is run on right after this, and its rows come on top; but not those of settled tenants.
             if name in moved and current and ahead and name not in self._touched:
                 hidden.append(current)
@@ -325,27 +350,62 @@ class LiveShard(Shard):
     def _run(self, names: list[Name], until: int) -> tuple[Output, Gone, pl.DataFrame]:
         """Run a copy of these keys through their pending matches, and tell what changed."""
         copy = self._copy_of(names)
-        rows = self._rows(self._pending.of(names), copy.keys, self._pending.names)
-        emission = Emission(copy.policies, copy.texts, tracks=self._fresh)
+        rows = self._rows(
+            self._pending.since(self._ahead.until, self._ahead.ran, names), copy.keys, self._pending.names
+        )
+        fresh = self._is_fresh(rows)
+        lost = [copy.keys.name(slot) for slot in _disordered(rows["slot"], fresh)]
+        emission = Emission(copy.policies, copy.texts, tracks=min(self._fresh.values(), default=FOREVER))
         namer = Namer(self._announced)
+        before = self._without_fresh(lost, until) if lost else empty(INCIDENT_TENANTS)
         advance(copy, rows, until, emission, name=namer)
         output = emission.output(settled=False)
-        commanded = bool((rows["kind"] == RESOLVE).any())
-        gone, same = self._compare(names, copy, emission, output, namer)
+        gone, same, back = self._compare(names, copy, emission, output, namer)
         if same:
             output = output.with_settled(same)
-        if gone.tenants or commanded:
-            output = self._with_all_tenants(output, gone.tenants)
+        if back:
+            output = output.joined(self._settled_rows(back))
+        if before.height:
+            gone = replace(gone, tenants=_without_some(before, output.incident_tenants, self._shown_of(lost)))
+            if gone.tenants:
+                output = self._with_all_tenants(output, gone.tenants)
         members = emission.members()
         if self._next_timer <= until:
             self._next_timer = self._first_timer()
         return output, gone, members
 
+    def _copy_of(self, names: Sequence[Name]) -> State:
+        """A state with only these keys, as far ahead as they have been run."""
+        ahead = self._ahead
+        copy = State(policies=self._state.policies, texts=self._state.texts)
+        self._state.copy([name for name in names if name not in ahead.ran], copy)
+        ahead.state.copy([name for name in names if name in ahead.ran], copy)
+        return copy
+
+    def _is_fresh(self, rows: Table) -> Mask:
+        """Which rows came since the last step."""
+        floor = np.array([self._fresh.get(name, FOREVER) for name in self._numbers], np.int64)
+        return rows["offset"] >= floor[rows["partition"]]  # type: ignore[no-any-return]
+
+    def _without_fresh(self, names: Sequence[Name], until: int) -> pl.DataFrame:
+        """The tenants of these keys' incidents before the fresh rows came: INCIDENT_TENANTS."""
+        copy, pending = self._copy_of(names), self._pending.since(self._ahead.until, self._ahead.ran, names)
+        known = take(pending, (~self._is_fresh(pending)).nonzero()[0])
+        emission = Emission(copy.policies, copy.texts)
+        advance(copy, self._rows(known, copy.keys, self._pending.names), until, emission, name=Namer(self._announced))
+        return emission.output(settled=False).incident_tenants
+
+    def _shown_of(self, names: Iterable[Name]) -> list[str]:
+        """The incidents of some keys that are shown."""
+        return [incident for name in names if name in self._shown for incident in self._shown[name].steps]
+
     def _compare(
         self, names: list[Name], copy: State, emission: Emission, output: Output, namer: Namer
-    ) -> tuple[Gone, list[str]]:
-        """Remember what is shown of these keys now; what was shown before and is no longer, and what is settled."""
+    ) -> tuple[Gone, list[str], list[Name]]:
+        """Remember what is shown of these keys now; what was shown before and is no longer, what is settled, and of
+        which keys the settled incident is shown again."""
         states = emission.states()
+        nothing = Ran()
         alerts: dict[Name, set[str]] = {}
         keys = emission.keys()
         for alert, incident in _pairs(output.alerts, "id", "incident_id"):
@@ -353,36 +413,41 @@ class LiveShard(Shard):
         incidents: list[str] = []
         steps: list[tuple[str, int]] = []
         taken: list[str] = []
-        anew: list[str] = []
         same: list[str] = []  # that the pending matches did not touch: as final as before
+        back: list[Name] = []  # keys whose settled incident was shown with matches that are not in it any more
         for name in names:
             before = self._shown.pop(name, None) or self._settled_of(name)
             settled, *standing = self._current(name)
-            now = _Shown(self._deadline(name, copy), {}, {}, alerts.get(name, set()), settled)
+            ran = self._ahead.ran.get(name, nothing)
+            found = ran.alerts | alerts.get(name, set())
+            now = _Shown(self._deadline(name, copy), dict(ran.steps), dict(ran.events), found, settled)
             for incident, (transitions, events) in states.get(name, {}).items():
                 now.steps[incident], now.events[incident] = transitions, events
+            if settled and settled not in now.steps:
+                # It stands, also where the run had nothing to say of it, or only that its cooldown is over.
+                now.steps[settled], now.events[settled] = standing
+                if [before.steps.get(settled), before.events.get(settled)] != standing:
+                    back.append(name)
+            for incident, transitions in now.steps.items():
                 self._new_steps += [(incident, n) for n in range(before.steps.get(incident, 0), transitions)]
                 if transitions < before.steps.get(incident, 0):
                     steps.append((incident, transitions))
-                if events < before.events.get(incident, 0):
-                    anew.append(incident)
-            if settled and [now.steps.get(settled), now.events.get(settled)] == standing:
+            if settled and [now.steps[settled], now.events[settled]] == standing:
                 same.append(settled)
-            # What is settled stands, also where the run had nothing to say of it but that its cooldown is over.
-            incidents += [incident for incident in before.steps if incident not in now.steps and incident != settled]
+            incidents += [incident for incident in before.steps if incident not in now.steps]
             taken += sorted(before.alerts - now.alerts)
             self._new_alerts += sorted(now.alerts - before.alerts)
-            self._know(name, namer.given.get(name, []))
+            self._know(name, ran.given + namer.given.get(name, []))
             if now.steps:
                 self._shown[name] = now
                 if now.deadline != FOREVER:
                     heappush(self._deadlines, (now.deadline, name))
-        return Gone(tuple(incidents), tuple(steps), tuple(taken), tuple(anew)), same
+        return Gone(tuple(incidents), tuple(steps), tuple(taken)), same, back
 
     def _settled_of(self, name: Name) -> _Shown:
         """What everybody knows of a key of which nothing more than its settled state is shown."""
-        current, steps, _ = self._current(name)
-        return _Shown(steps={current: steps} if current else {}, settled=current)
+        current, steps, events = self._current(name)
+        return _Shown(steps={current: steps}, events={current: events}, settled=current) if current else _Shown()
 
     def _deadline(self, name: Name, copy: State) -> int:
         slot = copy.keys.find(name)
@@ -393,48 +458,66 @@ class LiveShard(Shard):
             return FOREVER
         return int(row["recover"] if row["status"] == OPEN else row["close"])
 
-    def _copy_of(self, names: list[Name]) -> State:
-        """A state with only these keys, whose retained rows have no offsets: they are told of already."""
-        mine = self._state
-        copy = State(policies=mine.policies, texts=mine.texts)
-        old: list[int] = []
-        new: list[int] = []
-        for name in names:
-            slot = mine.keys.find(name)
-            if slot is not None:
-                old.append(slot)
-                new.append(copy.keys.slot(name))
-                copy.keys.incidents[new[-1]] = mine.keys.incidents[slot]
-                copy.keys.sources[new[-1]] = mine.keys.sources[slot]
-        if not old:
-            return copy
-        order = np.argsort(old)
-        slots, moved = np.array(old)[order], np.zeros(len(mine.keys.rows), np.int64)
-        moved[old] = new
-        put(copy.keys.rows, np.array(new), take(mine.keys.rows, np.array(old)))
-        tenants, retained = mine.tenants.of(slots), mine.retained_of(slots)
-        for rows in (tenants, retained):
-            rows["slot"] = moved[rows["slot"]]
-        retained["offset"] = -1
-        copy.tenants.put(tenants)
-        copy.retain(retained)
-        return copy
+    # ------------------------------------------------------------ ahead
+
+    def _disturb(self, matches: KeyedMatches) -> None:
+        """Take note of how far back the matches reach."""
+        earliest = int(matches.rows["at"].min())
+        self._reach = min(self._reach, earliest)
+        if earliest < self._ahead.until:
+            early = matches.rows["slot"][matches.rows["at"] < self._ahead.until]
+            self._ahead.drop([matches.names[n] for n in np.unique(early).tolist()])
+
+    def _go_ahead(self, until: int) -> None:
+        """Run what is shown and will hardly be disturbed any more, so that the next steps need not."""
+        ahead = self._ahead
+        upto = min(until - self.BEHIND, self._reach)  # a producer who is late is so again
+        if upto < ahead.until + self.STRIDE or upto <= self._settled:
+            return
+        self._reach = FOREVER
+        rows, names = self._pending.until(upto - 1, ahead.until, ahead.ran), self._pending.names
+        ahead.enter([names[n] for n in np.unique(rows["slot"]).tolist()], self._state)
+        emission, namer = Emission(self._state.policies, self._state.texts), Namer(self._announced)
+        advance(ahead.state, self._rows(rows, ahead.state.keys, names), upto, emission, name=namer)
+        ahead.note(emission, namer.given)
+        ahead.until = upto
+
+    def _states(self) -> list[State]:
+        return [*super()._states(), self._ahead.state]
 
     def _with_all_tenants(self, output: Output, incidents: Iterable[str]) -> Output:
         """The output with every tenant of some incidents: the settled ones beside those that came anew."""
-        keys, texts = self._state.keys, self._state.texts
-        where = {keys.incidents[slot]: slot for slot in keys.live().tolist()}
+        texts = self._state.texts
+        where = {
+            state.keys.incidents[slot]: (state, slot) for state in self._states() for slot in state.keys.live().tolist()
+        }
         told = set(_pairs(output.incident_tenants, "incident_id", "tenant"))
         frames = [output.incident_tenants]
         for incident in incidents:
             if incident in where:
-                rows = self._state.tenants.of(np.array([where[incident]]))
+                state, slot = where[incident]
+                rows = state.tenants.of(np.array([slot]))
                 fresh = [(incident, tenant) not in told for tenant in texts.named(rows["tenant"])]
                 rows = take(rows, np.array(fresh, np.bool_))
                 tenants = texts.column(rows["tenant"])
                 ids = [incident] * len(rows)
                 frames.append(framed(INCIDENT_TENANTS, ids, tenants, rows["count"], rows["first"], rows["last"]))
         return output.with_tenants(pl.concat(frames))
+
+
+def _disordered(slot: Positions, fresh: Mask) -> list[int]:
+    """The slots, ascending, in which a row that is fresh comes before one that is not. slot: sorted."""
+    if fresh.all():
+        return []
+    before = running(fresh)[:-1]
+    behind = ~fresh & (before > before[starts(slot)])
+    return np.unique(slot[behind]).tolist()  # type: ignore[no-any-return]
+
+
+def _without_some(before: pl.DataFrame, after: pl.DataFrame, incidents: list[str]) -> tuple[str, ...]:
+    """Those of the incidents that had a tenant (INCIDENT_TENANTS) which they have no longer."""
+    lost = before.join(after, on=["incident_id", "tenant"], how="anti", nulls_equal=True)
+    return tuple(lost.get_column("incident_id").filter(lost["incident_id"].is_in(incidents)).unique().sort().to_list())
 
 
 def _pairs(frame: pl.DataFrame, one: str, other: str) -> Iterable[tuple[Any, Any]]:

@@ -256,7 +256,7 @@ class Emission:
             return NO_OUTPUT
         return Output(
             self._incident_frame(settled), self._tenant_frame(), self._transition_frame(settled),
-            self._alert_frame(settled),
+            self.alert_frame(settled),
         )  # fmt: skip
 
     def _incident_frame(self, settled: bool) -> pl.DataFrame:
@@ -341,7 +341,8 @@ class Emission:
             np.full(len(ref), settled),
         )
 
-    def _alert_frame(self, settled: bool) -> pl.DataFrame:
+    def alert_frame(self, settled: bool) -> pl.DataFrame:
+        """The alerts collected: ALERTS."""
         if not self._alerts:
             return empty(ALERTS)
         columns = [np.concatenate(parts) for parts in zip(*self._alerts, strict=True)]

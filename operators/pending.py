@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Container, Iterable
+
 import numpy as np
 
+from operators.clock import NEVER
 from operators.matches import ROW, Name
 from operators.tables import Mask, Table, put, take
 
@@ -61,14 +64,23 @@ class Pending:
             self.add(rest, names)
         return taken, names
 
-    def of(self, names: list[Name]) -> Table:
-        """The rows of some keys."""
-        wanted = [self.numbers[name] for name in names if name in self.numbers]
-        if len(wanted) == len(self.names):
-            return self.rows
-        mine = np.zeros(len(self.names), np.bool_)
-        mine[wanted] = True
-        return take(self.rows, mine[self.rows["slot"]])
+    def since(self, instant: int, done: Container[Name], names: Iterable[Name]) -> Table:
+        """The rows of some keys; of those that are done up to an instant, µs, the ones that follow."""
+        return take(self.rows, self._after(instant, done, names).nonzero()[0])
+
+    def until(self, last: int, instant: int, done: Container[Name]) -> Table:
+        """The rows of all keys with `at` up to `last`, µs; of those that are done up to an instant, what follows it."""
+        rows = self.rows
+        return take(rows, (self._after(instant, done, self.names) & (rows["at"] <= last)).nonzero()[0])
+
+    def _after(self, instant: int, done: Container[Name], names: Iterable[Name]) -> Mask:
+        floor = np.full(len(self.names), FOREVER)
+        for name in names:
+            number = self.numbers.get(name)
+            if number is not None:
+                floor[number] = instant if name in done else NEVER
+        rows = self.rows
+        return rows["at"] >= floor[rows["slot"]]  # type: ignore[no-any-return]
 
     def __getstate__(self) -> tuple[list[Name], Table]:
         return self.names, self.rows

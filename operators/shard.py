@@ -94,11 +94,16 @@ class Shard:
         state = self._state
         if not state.texts.is_grown():
             return
-        columns = [(rows, name) for rows in (self._pending.rows, state.retained) for name in TEXTS]
-        columns.append((state.tenants.rows, "tenant"))
+        columns = [(self._pending.rows, name) for name in TEXTS]
+        for each in self._states():
+            columns += [*((each.retained, name) for name in TEXTS), (each.tenants.rows, "tenant")]
         fresh = state.texts.keep([rows[name] for rows, name in columns])
         for (rows, name), numbers in zip(columns, fresh, strict=True):
             rows[name] = numbers
+
+    def _states(self) -> list[State]:
+        """All states that share the texts."""
+        return [self._state]
 
     def _rows(self, matches: Table, keys: Keys, names: list[Name]) -> Table:
         """The matches with the slots of their keys, in the order of S6 within each."""

@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import numpy as np
 
 from operators.keys import NONE, Keys, Slots
-from operators.matches import ROW
+from operators.matches import ROW, Name
 from operators.output import Emission
 from operators.policies import Policies
-from operators.tables import Table, joined, of_slots, take
+from operators.tables import Table, joined, of_slots, put, take
 from operators.tenants import Tenants
 from operators.texts import Texts
 from operators.windows import Positions
@@ -77,6 +78,42 @@ class State:
             floor = np.full(len(self.keys.rows), NONE)
             floor[slots] = instant
             self.retained = take(self.retained, self.retained["at"] >= floor[self.retained["slot"]])
+
+    def copy(self, names: Iterable[Name], into: State) -> None:
+        """Copy keys into a state with the same policies and texts, where they are not.
+
+        Rows that are retained lose their offsets (−1): who belongs to which incident is told of them already.
+        """
+        old: list[int] = []
+        new: list[int] = []
+        for name in names:
+            slot = self.keys.find(name)
+            if slot is not None:
+                old.append(slot)
+                new.append(into.keys.slot(name))
+                into.keys.incidents[new[-1]] = self.keys.incidents[slot]
+                into.keys.sources[new[-1]] = self.keys.sources[slot]
+        if not old:
+            return
+        order = np.argsort(old)
+        slots, moved = np.array(old)[order], np.zeros(len(self.keys.rows), np.int64)
+        moved[old] = new
+        put(into.keys.rows, np.array(new), take(self.keys.rows, np.array(old)))
+        tenants, retained = self.tenants.of(slots), self.retained_of(slots)
+        for rows in (tenants, retained):
+            rows["slot"] = moved[rows["slot"]]
+        retained["offset"] = -1
+        into.tenants.put(tenants)
+        into.retain(retained)
+
+    def drop(self, names: Iterable[Name]) -> None:
+        """Forget keys as if they had never been."""
+        slots = np.array([slot for name in names if (slot := self.keys.find(name)) is not None], np.int64)
+        if len(slots):
+            slots.sort()
+            self.tenants.take(slots)
+            self.take_retained(slots)
+            self.keys.release(slots)
 
     def prune(self, until: int) -> None:
         """Drop what no window after `until` (µs) can reach, and the keys of which nothing is left."""

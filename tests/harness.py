@@ -18,7 +18,7 @@ from operators.matches import MATCHES, Matches
 from operators.output import Output
 from operators.policy import Policy
 from operators.rules import EventCount, Ratio, ThresholdSpec, ValueAvg, ValueCount, ValuePercentile, ValueSum
-from operators.shard import Shard
+from operators.shard import FOREVER, Shard
 from tests import oracle
 from tests.oracle import Match
 
@@ -228,11 +228,11 @@ def unnamed(tables: dict[str, list[Row]]) -> dict[str, list[Row]]:
 class Plant:
     """n shards behind one door: matches go to the shard of their key, watermarks to all of them."""
 
+    shard: type[Shard] = Shard
+
     def __init__(self, partitions: Iterable[str], shards: int = 1) -> None:
         self.shards: list[Shard] = [self.shard(partitions) for _ in range(shards)]
         self.store = Store()
-
-    shard: type[Shard] = Shard
 
     def add(self, partition: str, watermark: int, items: Sequence[Match]) -> None:
         for number, shard in enumerate(self.shards):
@@ -252,10 +252,27 @@ class Plant:
         return self.store.contents()
 
 
-class LivePlant(Plant):
-    """The same with live shards: what a reader sees is up to date after each `ask`."""
+class EagerShard(LiveShard):
+    """Runs ahead up to the last instant at every step, whatever may still come before it."""
 
-    shard = LiveShard
+    BEHIND, STRIDE = 0, 1
+
+    def _go_ahead(self, until: int) -> None:
+        self._reach = FOREVER
+        super()._go_ahead(until)
+
+
+class LivePlant(Plant):
+    """The same with live shards: what a reader sees is up to date after each `ask`. eager: they are EagerShards."""
+
+    def __init__(self, partitions: Iterable[str], shards: int = 1, *, eager: bool = False) -> None:
+        self.shard = EagerShard if eager else LiveShard
+        self._fresh = False
+        super().__init__(partitions, shards)
+
+    def add(self, partition: str, watermark: int, items: Sequence[Match]) -> None:
+        super().add(partition, watermark, items)
+        self._fresh |= bool(items)
 
     @property
     def live(self) -> LiveShard:
@@ -274,7 +291,11 @@ class LivePlant(Plant):
         """What a reader sees once everything up to `until` has been published."""
         for shard in self.shards:
             assert isinstance(shard, LiveShard)
-            self.store.publish(shard.publish(until, settle=settle))
+            if self._fresh or not settle:
+                self.store.publish(shard.publish(until))
+            if settle:
+                self.store.publish(shard.publish(until, settle=True))
+        self._fresh = False
         return self.store.contents()
 
 

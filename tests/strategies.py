@@ -1,17 +1,12 @@
-"""Random streams that gather where the semantics have their edges.
-
-`TOCSIN_HYPOTHESIS=thorough` runs many more and different examples; the default is quick and always the same.
-"""
+"""Random streams that gather where the semantics have their edges."""
 
 from __future__ import annotations
 
-import os
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
-from hypothesis import HealthCheck, Phase, settings
 from hypothesis import strategies as st
 
 from operators.policy import Policy
@@ -34,13 +29,6 @@ from tests.harness import (
 )
 from tests.oracle import MATCH, RESOLVE, WITNESS, Match
 from tests.oracle_clock import OracleClock, stamp, without_duplicates
-
-SLOW = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
-PHASES = [Phase.explicit, Phase.reuse, Phase.generate, Phase.shrink]
-COMMON = {"deadline": None, "suppress_health_check": SLOW, "phases": PHASES}
-settings.register_profile("ci", derandomize=True, max_examples=25, **COMMON)  # type: ignore[arg-type]
-settings.register_profile("thorough", max_examples=3000, print_blob=True, **COMMON)  # type: ignore[arg-type]
-settings.load_profile(os.environ.get("TOCSIN_HYPOTHESIS", "ci"))
 
 # ---------------------------------------------------------------- records of one partition
 
