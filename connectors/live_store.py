@@ -326,17 +326,24 @@ class _Reader:
         self.connection.execute("SELECT 1 FROM positions LIMIT 1").fetchall()  # the first statement fixes the instant
 
     def show(self, version: int, overlay: Mapping[str, pl.DataFrame]) -> None:
-        """See these rows before what is written. Where there are none nothing stands before it: that is faster."""
-        if self._version == version:
+        """See these rows before what is written. version: of the memtable; overlay: only what has any.
+
+        A view slows every statement. Where it has no rows it goes; not at once, but when nothing came since the last
+        time: to make one takes longer than to read through it.
+        """
+        if version == self._version:
+            for name in self._overlaid.difference(overlay):
+                self.connection.execute(f"DROP VIEW temp.main.{name}")
+                self.connection.unregister(f"mem_{name}")
+            self._overlaid.intersection_update(overlay)
             return
-        for name in self._overlaid.difference(overlay):
-            self.connection.execute(f"DROP VIEW temp.main.{name}")
-            self.connection.unregister(f"mem_{name}")
-        for name, frame in overlay.items():
-            self.connection.register(f"mem_{name}", frame.to_arrow())
+        for name in self._overlaid.union(overlay):
+            rows = overlay[name] if name in overlay else pl.DataFrame(schema=dict(SHOWN[name].columns))
+            self.connection.register(f"mem_{name}", rows.to_arrow())
             if name not in self._overlaid:
                 self.connection.execute(_overlaid(self._catalog, name))
-        self._version, self._overlaid = version, set(overlay)
+        self._overlaid.update(overlay)
+        self._version = version
 
     def end(self) -> None:
         """Let go of the instant."""
