@@ -275,7 +275,7 @@ def test_a_write_that_fails_anywhere_leaves_nothing_and_loses_nothing(store: Liv
             assert store.waiting == 1
         else:
             break
-    assert statement > 10
+    assert statement > 5
     assert store.waiting == 0
     assert seen(store) == expected(BOTH)
     with reopened(store) as again:
