@@ -106,6 +106,10 @@ def _shown(changes: list[Changes]) -> dict[str, pl.DataFrame]:
         return {}
     whole = joined(changes)
     found = dict(whole.tables)
+    if "events" in found:  # as the store's view spells the id of an event that was given none
+        found["events"] = found["events"].with_columns(
+            pl.col("id").fill_null(pl.format("{}:{}", "partition", "offset"))
+        )
     if whole.publication is not None:
         found |= whole.publication.output.tables()
     if whole.settings:

@@ -29,7 +29,7 @@ from connectors.live_store import LiveStore
 from connectors.log import Log, LogBusy, LogUnavailable
 from connectors.pipeline import Health, Outcome, Receipt, Unavailable
 from connectors.store import StoreError
-from flows import outcomes
+from flows import live_data, outcomes
 from flows.desk import Desk, Waiter
 from flows.live_detect import LiveDetect
 from flows.live_progress import LiveProgress
@@ -59,13 +59,15 @@ def wall_clock() -> int:
 
 @dataclass(frozen=True, slots=True)
 class LiveOptions:
-    """How the pipeline runs. lateness: µs. most_lag: accepted records that may wait before new ones are refused."""
+    """How the pipeline runs. lateness: µs. most_lag: accepted records that may wait before new ones are refused.
+    rebuild: make everything anew from the log first."""
 
     rules: tuple[str, ...] = ()
     builtin: bool = True
     lateness: int = DEFAULT_LATENESS
     most_lag: int = 1_000_000
     epoch: timedelta = EPOCH
+    rebuild: bool = False
     clock: Callable[[], int] = wall_clock
 
 
@@ -102,6 +104,9 @@ class LivePipeline:
         rules = rulefiles.load(options.rules, with_builtin=options.builtin)
         with ExitStack() as stack:
             stack.enter_context(held(data))
+            if options.rebuild:
+                live_data.clear(data)
+            live_data.check(data)
             pipeline = cls(data, options, rules, stack.pop_all())
         pipeline._watchers += watch
         pipeline._thread.start()
@@ -203,10 +208,11 @@ class LivePipeline:
             fresh = recovery.with_name("recovery.new")
             fresh.mkdir(exist_ok=True)
             init_db_dir(fresh, 1)  # type: ignore[no-untyped-call]
+            live_data.mark(fresh)
             fresh.rename(recovery)
         announced = self._store.announced()
         flow = self._build(announced)
-        self._trouble = None
+        self._trouble = "starting"
         run_main(flow, epoch_interval=self.options.epoch, recovery_config=RecoveryConfig(str(recovery)))  # type: ignore[no-untyped-call]
 
     def _build(self, announced: list[tuple[tuple[str, str, str], int, str]]) -> Dataflow:
@@ -232,7 +238,7 @@ class LivePipeline:
     def _reopen(self) -> None:
         """A store whose writer failed in the middle: closed and opened anew."""
         self._store.close()
-        self._store = LiveStore.open(self.data / "store.duckdb")
+        self._store = _open_store(self.data)
 
     def _look_up(self, first: int, count: int) -> tuple[Outcome, ...]:
         """Outcomes of committed records from the store. In the log's or the store's writer thread."""
@@ -244,6 +250,7 @@ class LivePipeline:
         return tuple(found)
 
     def _watch(self, seen: Seen) -> None:
+        self._trouble = None
         for watch in self._watchers:
             watch(seen)
 
@@ -282,7 +289,7 @@ class _Follower:
 
 
 def _open_store(data: Path) -> LiveStore:
-    path = data / "store.duckdb"
+    path = data / live_data.STORE_FILE
     return LiveStore.open(path) if path.exists() else LiveStore.create(path, SHARDS)
 
 

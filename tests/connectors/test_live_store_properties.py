@@ -92,14 +92,15 @@ DEEDS = st.tuples(st.tuples(st.just("accept"), ROWS, NOT_GONE | GONE), st.lists(
 
 @dataclass
 class Model:
-    """Rows by table and key; those in `past` cannot change any more."""
+    """Rows by table and key. past: incidents of which nothing changes any more; final: keys of rows that do not."""
 
     tables: dict[str, dict[Any, Row]] = field(default_factory=lambda: {name: {} for name in KEYS})
     past: frozenset[str] = frozenset()
+    final: frozenset[tuple[Any, ...]] = frozenset()
     upto: int = 0
 
     def copied(self) -> Model:
-        return Model({name: dict(table) for name, table in self.tables.items()}, self.past, self.upto)
+        return Model({name: dict(table) for name, table in self.tables.items()}, self.past, self.final, self.upto)
 
     def contents(self) -> Contents:
         return expected({name: table.values() for name, table in self.tables.items()})
@@ -143,10 +144,11 @@ class Played:
     def accept(self, rows: Mapping[str, Any], gone: Gone) -> None:
         """Rows of incidents that there are, and are not past."""
         model = self.model
+        stays = model.past | {key[0].partition(".")[0] for key in model.final}
         gone = Gone(
-            tuple(each for each in gone.incidents if each not in model.past),
-            tuple(each for each in gone.steps if each[0] not in model.past),
-            tuple(each for each in gone.alerts if each[0] not in model.past),
+            tuple(each for each in gone.incidents if each not in stays),
+            tuple(each for each in gone.steps if each[0] not in stays),
+            tuple(each for each in gone.alerts if each.partition(".")[0] not in stays),
             tuple(each for each in gone.tenants if each not in model.past),
         )
         model.go(gone)
@@ -162,7 +164,7 @@ class Played:
         tables["transitions"] = [
             moved(id, n, settled=settled, events=events)
             for id, n, events, settled in rows["transitions"]
-            if id in there
+            if id in there and (id, n) not in model.final
         ]
         tables["alerts"] = [
             alert(f"{id}.{n}", id, minute, settled=settled) for id, n, minute, settled in rows["alerts"] if id in there
@@ -198,6 +200,12 @@ class Played:
             if row["settled"] and row["closed_at"] is not None and row["closed_at"] < t(minute)
         }
         self.model.past |= over
+        self.model.final |= {
+            key
+            for name in ("transitions", "alerts")
+            for key, row in self.model.tables[name].items()
+            if row["settled"] and row["at"] < t(minute)
+        }
         self.written = self.model.copied()
 
     def look(self) -> None:
