@@ -21,7 +21,7 @@ import duckdb
 import orjson
 import polars as pl
 
-from connectors.memtable import SHOWN, Changes, Memtable
+from connectors.memtable import SHOWN, Changes, Memtable, joined
 from connectors.schema import TABLES, column_list, create_table, sql_type
 from connectors.sql import SCRATCH, scratch
 from connectors.store import HOT_ROWS, Position, Store, StoreError
@@ -86,11 +86,12 @@ class LiveStore(Store):
         return store
 
     def accept(self, changes: Changes) -> None:
-        """Show changes from now on. Those that take something back are written first."""
+        """Show changes from now on. Those that take something back are written at once: memory cannot hide a row."""
+        if changes.publication is not None and changes.publication.gone:
+            self._write_waiting(changes)
+            return
         with self._seen:
             self._memtable.add(changes)
-        if changes.publication is not None and changes.publication.gone:
-            self.write()
 
     @property
     def waiting(self) -> int:
@@ -99,13 +100,17 @@ class LiveStore(Store):
 
     def write(self) -> bool:
         """Write what waits, in one transaction; on any error nothing of it. Returns whether there was anything."""
+        return self._write_waiting()
+
+    def _write_waiting(self, *more: Changes) -> bool:
         with self._writing:
             with self._seen:
-                changes = self._memtable.take()
-            if changes is None:
+                waiting = self._memtable.take()
+            changes = [*([waiting] if waiting is not None else []), *more]
+            if not changes:
                 return False
             try:
-                self._write_out(changes)
+                self._write_out(joined(changes))
             except BaseException:
                 with self._seen:
                     self._memtable.give_back()
@@ -145,7 +150,9 @@ class LiveStore(Store):
             reader = _Reader(self.cursor())
         try:
             with self._seen:
-                reader.begin(self._memtable)
+                reader.begin()
+                version, overlay = self._memtable.version, self._memtable.overlay()
+            reader.show(version, overlay)
             yield reader.connection
         except BaseException:
             reader.close()  # it may have been interrupted in any state
@@ -318,22 +325,34 @@ class _Reader:
 
     def __init__(self, connection: duckdb.DuckDBPyConnection) -> None:
         self.connection = connection
+        [(self._catalog,)] = connection.execute("SELECT current_database()").fetchall()
         self._version = -1
+        self._overlaid: set[str] = set()
 
-    def begin(self, memtable: Memtable) -> None:
-        """See everything up to now."""
+    def begin(self) -> None:
+        """See everything that is written up to now, and nothing newer."""
         self.connection.execute("BEGIN")
         self.connection.execute("SELECT 1 FROM positions LIMIT 1").fetchall()  # the first statement fixes the instant
-        if self._version == memtable.version:
+
+    def show(self, version: int, overlay: Mapping[str, pl.DataFrame]) -> None:
+        """See these rows before what is written. version: of the memtable; overlay: only what has any.
+
+        A view slows every statement. Where it has no rows it goes; not at once, but when nothing came since the last
+        time: to make one takes longer than to read through it.
+        """
+        if version == self._version:
+            for name in self._overlaid.difference(overlay):
+                self.connection.execute(f"DROP VIEW temp.main.{name}")
+                self.connection.unregister(f"mem_{name}")
+            self._overlaid.intersection_update(overlay)
             return
-        first = self._version < 0
-        for name, frame in memtable.overlay().items():
-            self.connection.register(f"mem_{name}", frame.to_arrow())
-        if first:
-            [(catalog,)] = self.connection.execute("SELECT current_database()").fetchall()
-            for statement in _overlaid(catalog):
-                self.connection.execute(statement)
-        self._version = memtable.version
+        for name in self._overlaid.union(overlay):
+            rows = overlay[name] if name in overlay else pl.DataFrame(schema=dict(SHOWN[name].columns))
+            self.connection.register(f"mem_{name}", rows.to_arrow())
+            if name not in self._overlaid:
+                self.connection.execute(_overlaid(self._catalog, name))
+        self._overlaid.update(overlay)
+        self._version = version
 
     def end(self) -> None:
         """Let go of the instant."""
@@ -344,27 +363,16 @@ class _Reader:
         self.connection.close()
 
 
-def _overlaid(catalog: str) -> list[str]:
-    """The views of one connection, by the names of the tables they stand before. catalog: the store's."""
-    statements = []
-    for name in SHOWN:
-        table = TABLES[name]
-        columns, memory = column_list(table), f"mem_{name}"
-        if name in LIVE:
-            same = " AND ".join(f'm."{column}" = t."{column}"' for column in table.key)
-            written = (
-                f"SELECT {columns} FROM live_{name} t WHERE NOT EXISTS (SELECT 1 FROM {memory} m WHERE {same}) "
-                f"UNION ALL SELECT {columns} FROM past_{name}"
-            )
-        else:
-            written = f"SELECT {columns} FROM {catalog}.main.{name}"
-        statements.append(f"CREATE OR REPLACE TEMP VIEW {name} AS SELECT {columns} FROM {memory} UNION ALL {written}")
-    statements.append(
-        "CREATE OR REPLACE TEMP VIEW settings AS SELECT * FROM mem_settings UNION ALL "
-        f"SELECT * FROM {catalog}.main.settings t "
-        "WHERE NOT EXISTS (SELECT 1 FROM mem_settings m WHERE m.workspace = t.workspace)"
-    )
-    return statements
+def _overlaid(catalog: str, name: str) -> str:
+    """A view of one connection, by the name of what it stands before. catalog: the store's."""
+    columns, memory = column_list(SHOWN[name]), f"mem_{name}"
+    written = f"SELECT {columns} FROM {catalog}.main.{f'live_{name}' if name in LIVE else name} t"
+    if SHOWN[name].key:
+        same = " AND ".join(f'm."{column}" = t."{column}"' for column in SHOWN[name].key)
+        written += f" WHERE NOT EXISTS (SELECT 1 FROM {memory} m WHERE {same})"
+    if name in LIVE:
+        written += f" UNION ALL SELECT {columns} FROM past_{name}"
+    return f"CREATE TEMP VIEW {name} AS SELECT {columns} FROM {memory} UNION ALL {written}"
 
 
 def _layout() -> list[str]:

@@ -11,13 +11,16 @@ from dataclasses import dataclass, field
 
 import polars as pl
 
-from connectors.schema import TABLES
+from connectors.schema import TABLES, Table
 from connectors.store import Position
 from operators.live import Publication, merged
 
 # What readers look at.
-SHOWN = ("incidents", "incident_tenants", "transitions", "alerts", "events", "claims", "dead_letters")
-SETTINGS: dict[str, pl.DataType] = {"workspace": pl.String(), "body": pl.String()}
+SHOWN: dict[str, Table] = {
+    name: TABLES[name]
+    for name in ("incidents", "incident_tenants", "transitions", "alerts", "events", "claims", "dead_letters")
+}
+SHOWN["settings"] = Table({"workspace": pl.String(), "body": pl.String()}, key=("workspace",), upsert=True)
 
 
 @dataclass(frozen=True)
@@ -68,7 +71,7 @@ class Memtable:
     def add(self, changes: Changes) -> None:
         """Put changes behind those that wait."""
         self._waiting.append(changes)
-        self.events += changes.tables["events"].height if "events" in changes.tables else 0
+        self.events += _events(changes)
         self.version += 1
 
     def take(self) -> Changes | None:
@@ -84,34 +87,41 @@ class Memtable:
     def give_back(self) -> None:
         """What was taken could not be written."""
         self._waiting, self._leaving = self._leaving + self._waiting, []
+        self.events = sum(map(_events, self._waiting))
 
     def clear(self) -> None:
         """Forget everything."""
         self._waiting, self._leaving, self.events = [], [], 0
         self.version += 1
 
-    def overlay(self) -> dict[str, pl.DataFrame]:
-        """The rows of SHOWN and `settings` that are not written yet, one for each key."""
+    def overlay(self) -> Mapping[str, pl.DataFrame]:
+        """The rows of SHOWN that are not written yet, one for each key; only what has any."""
         if self._overlay[0] != self.version:
             self._overlay = (self.version, _shown([*self._leaving, *self._waiting]))
         return self._overlay[1]
 
 
 def _shown(changes: list[Changes]) -> dict[str, pl.DataFrame]:
-    nothing = {name: pl.DataFrame(schema=dict(TABLES[name].columns)) for name in SHOWN}
-    nothing["settings"] = pl.DataFrame(schema=SETTINGS)
     if not changes:
-        return nothing
+        return {}
     whole = joined(changes)
-    found = {name: frame for name, frame in whole.tables.items() if name in SHOWN}
+    found = dict(whole.tables)
     if "events" in found:  # as the store's view spells the id of an event that was given none
         found["events"] = found["events"].with_columns(
             pl.col("id").fill_null(pl.format("{}:{}", "partition", "offset"))
         )
     if whole.publication is not None:
         found |= whole.publication.output.tables()
-    for name, frame in found.items():
-        key = TABLES[name].key
-        found[name] = frame.unique(list(key), keep="last", maintain_order=True) if key else frame
-    settings = pl.DataFrame(list(whole.settings.items()), schema=SETTINGS, orient="row")
-    return nothing | found | {"settings": settings}
+    if whole.settings:
+        found["settings"] = pl.DataFrame(
+            list(whole.settings.items()), schema=dict(SHOWN["settings"].columns), orient="row"
+        )
+    return {
+        name: found[name].unique(list(table.key), keep="last", maintain_order=True) if table.key else found[name]
+        for name, table in SHOWN.items()
+        if name in found and found[name].height
+    }
+
+
+def _events(changes: Changes) -> int:
+    return changes.tables["events"].height if "events" in changes.tables else 0

@@ -10,6 +10,7 @@ import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future
+from contextlib import suppress
 from threading import Lock
 
 from connectors.log import Appended
@@ -55,6 +56,7 @@ class Desk:
         self._lock = Lock()
         self._waiting: deque[Waiter] = deque()
         self._committed = 0
+        self._given_up = False
 
     def wait(
         self, waiter: Waiter, appended: Future[Appended], refusal: Callable[[BaseException], BaseException]
@@ -64,20 +66,20 @@ class Desk:
         def written(done: Future[Appended]) -> None:
             error = done.exception()
             if error is not None:
-                waiter.loop.call_soon_threadsafe(waiter.tell, refusal(error))
+                _soon(waiter.loop, waiter.tell, refusal(error))
                 return
             first = done.result().first
             with self._lock:
                 waiter.first = first
                 committed = first + waiter.count <= self._committed
-                if not committed:
+                given_up = self._given_up and not committed
+                if not committed and not given_up:
                     self._waiting.append(waiter)
             if committed:
                 found = self._lookup(first, waiter.count) if waiter.detail else ()
-                receipt = Receipt(first, waiter.count, done=True, outcomes=found)
-                waiter.loop.call_soon_threadsafe(waiter.tell, receipt)
-            elif waiter.late:
-                waiter.loop.call_soon_threadsafe(waiter.expire)
+                _soon(waiter.loop, waiter.tell, Receipt(first, waiter.count, done=True, outcomes=found))
+            elif waiter.late or given_up:
+                _soon(waiter.loop, waiter.expire)
 
         appended.add_done_callback(written)
 
@@ -87,7 +89,10 @@ class Desk:
             return [
                 (waiter.first, waiter.count)
                 for waiter in self._waiting
-                if waiter.detail and waiter.first is not None and waiter.first + waiter.count <= upto
+                if waiter.detail
+                and not waiter.answer.done()
+                and waiter.first is not None
+                and waiter.first + waiter.count <= upto
             ]
 
     def committed(self, upto: int, outcomes: Mapping[int, Outcome]) -> None:
@@ -101,6 +106,8 @@ class Desk:
                 ready.append(self._waiting.popleft())
         answers: dict[asyncio.AbstractEventLoop, list[tuple[Waiter, Receipt]]] = {}
         for waiter in ready:
+            if waiter.answer.done():  # it was told in time that this takes longer, or has gone away
+                continue
             first = waiter.first or 0
             offsets = range(first, first + waiter.count) if waiter.detail else ()
             known = all(offset in outcomes for offset in offsets)
@@ -108,23 +115,24 @@ class Desk:
             receipt = Receipt(first, waiter.count, done=True, outcomes=found)
             answers.setdefault(waiter.loop, []).append((waiter, receipt))
         for loop, told in answers.items():
-            try:
-                loop.call_soon_threadsafe(_tell_all, told)
-            except RuntimeError:  # the loop is closed: nobody waits there any more
-                pass
+            _soon(loop, _tell_all, told)
 
     def give_up(self) -> None:
         """Nothing more will be committed: answer everybody that their records are durable, but not done."""
         with self._lock:
+            self._given_up = True
             ready = list(self._waiting)
             self._waiting.clear()
         for waiter in ready:
-            try:
-                waiter.loop.call_soon_threadsafe(waiter.expire)
-            except RuntimeError:
-                pass
+            _soon(waiter.loop, waiter.expire)
 
 
 def _tell_all(told: Sequence[tuple[Waiter, Receipt]]) -> None:
     for waiter, receipt in told:
         waiter.tell(receipt)
+
+
+def _soon(loop: asyncio.AbstractEventLoop, call: Callable[..., object], *values: object) -> None:
+    """Call it in its event loop; where that is closed nobody waits any more."""
+    with suppress(RuntimeError):
+        loop.call_soon_threadsafe(call, *values)

@@ -94,9 +94,9 @@ class LivePartition(StatefulSinkPartition[Stored | Published, bytes]):
                 self._published.append(item)
                 self._reached[item.shard] = item.upto
                 self._over = max(self._over, item.over)
-        complete = min(self._taken, *self._reached.values())
+        upto = min(self._taken, *self._reached.values())
         # A publication without a record says again, after a restart, what is not final.
-        if complete > self._shown or (self._published and complete == self._taken):
+        if upto > self._shown or any(item.upto <= upto for item in self._published):
             self._show()
 
     def snapshot(self) -> bytes:
@@ -134,9 +134,11 @@ class LivePartition(StatefulSinkPartition[Stored | Published, bytes]):
     def _show(self) -> None:
         """Let readers see what is complete, then tell those who wait."""
         began = time.monotonic()
-        stored, self._stored = self._stored, []
-        published, self._published = self._published, []
         upto = min(self._taken, *self._reached.values())
+        stored = [item for item in self._stored if item.next_offset <= upto]
+        published = [item for item in self._published if item.upto <= upto]
+        del self._stored[: len(stored)]  # they come in the order of the log
+        self._published = [item for item in self._published if item.upto > upto]
         publication = merged([each.publication for each in published]) if published else None
         counts = Counts()
         for item in stored:
