@@ -15,7 +15,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Lock, RLock
+from threading import Condition, Lock, RLock
 from typing import Any, Self
 
 import duckdb
@@ -41,6 +41,8 @@ _LOOKED_UP = {"incidents": "id", "incident_tenants": "incident_id", "transitions
 FEED_ROWS = 100_000
 NO_EVENTS = pl.DataFrame(schema=dict(TABLES["events"].columns))
 ORIGIN, SERVICE = "origin", "service"
+_AGAIN = 0.05  # seconds between interrupts: one that hits the gap between two statements has no effect
+_CLOSED = "the store is closed, or being opened again"
 
 FEED: dict[str, pl.DataType] = {
     "seq": pl.Int64(),
@@ -53,6 +55,10 @@ FEED: dict[str, pl.DataType] = {
 }
 
 
+class StoreClosedError(StoreError):
+    """The store was closed before, or while, somebody read."""
+
+
 class LiveStore(Store):
     """An open store of the service. Use `create` or `open`."""
 
@@ -63,6 +69,9 @@ class LiveStore(Store):
         self._seen = Lock()  # around what decides what a reader sees
         self._writing = RLock()
         self._readers: list[_Reader] = []
+        self._lent: set[_Reader] = set()
+        self._returned = Condition()  # around who reads
+        self._closed = False
         self.feed_end = 0
         self._told_upto: int | None = None
 
@@ -138,20 +147,42 @@ class LiveStore(Store):
 
     @contextmanager
     def reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A connection that sees everything up to now, and nothing newer while it lasts. From any thread."""
-        try:
-            reader = self._readers.pop()
-        except IndexError:
-            reader = _Reader(self.cursor())
+        """A connection that sees everything up to now, and nothing newer while it lasts. From any thread.
+
+        Raises StoreClosedError, also in the middle: see `close`.
+        """
+        reader = self._lend()
+        whole = False
         try:
             with self._seen:
                 reader.begin(self._memtable)
             yield reader.connection
-        except BaseException:
-            reader.close()  # it may have been interrupted in any state
+            reader.end()
+            whole = True
+        except duckdb.Error as wrong:
+            if self._closed:
+                raise StoreClosedError(_CLOSED) from wrong
             raise
-        reader.end()
-        self._readers.append(reader)
+        finally:
+            self._take_back(reader, whole=whole)
+
+    def _lend(self) -> _Reader:
+        with self._returned:
+            if self._closed:
+                raise StoreClosedError(_CLOSED)
+            reader = self._readers.pop() if self._readers else _Reader(self.cursor())
+            self._lent.add(reader)
+            return reader
+
+    def _take_back(self, reader: _Reader, *, whole: bool) -> None:
+        """whole: else it may have been interrupted in any state."""
+        with self._returned:
+            self._lent.discard(reader)
+            if whole and not self._closed:
+                self._readers.append(reader)
+            else:
+                reader.close()
+            self._returned.notify_all()
 
     @contextmanager
     def exclusive(self) -> Iterator[Self]:
@@ -160,10 +191,22 @@ class LiveStore(Store):
             yield self
 
     def close(self) -> None:
-        """Close the store. What waits is lost, and comes again from the log."""
+        """Close the store. What waits is lost, and comes again from the log.
+
+        Who is reading is interrupted: DuckDB closes no connection that is in use, and opens no file anew before the last
+        one is closed.
+        """
         with self._writing:
-            while self._readers:
-                self._readers.pop().close()
+            with self._returned:
+                self._closed = True
+                while self._lent:
+                    for reader in self._lent:
+                        reader.connection.interrupt()
+                    self._returned.wait(_AGAIN)
+                while self._readers:
+                    self._readers.pop().close()
+            with self._seen:
+                self._memtable.clear()
             super().close()
 
     def announced(self) -> list[tuple[tuple[str, str, str], int, str]]:

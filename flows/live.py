@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -25,10 +25,10 @@ from bytewax.dataflow import Dataflow
 from bytewax.recovery import RecoveryConfig
 
 from connectors import rulefiles
-from connectors.live_store import LiveStore
+from connectors.live_store import LiveStore, StoreClosedError
 from connectors.log import Log, LogBusy, LogUnavailable
 from connectors.pipeline import Health, Outcome, Receipt, Unavailable
-from connectors.store import StoreError
+from connectors.store import Position, StoreError
 from flows import outcomes
 from flows.desk import Desk, Waiter
 from flows.live_detect import LiveDetect
@@ -76,10 +76,13 @@ class LivePipeline:
         self.data, self.options, self.rules = data, options, rules
         self._held = held
         self._log = Log.open(data / "log", clock=options.clock)
+        if self._log.repaired:
+            logger.warning("log repaired", cut_bytes=self._log.repaired, next_offset=self._log.next_offset)
         held.callback(self._log.close)
         self._store = _open_store(data)
         held.callback(lambda: self._store.close())
-        self._progress = LiveProgress(committed=0)
+        self._progress = LiveProgress(committed=self._store.positions().get(PARTITION, Position(0)).next_offset)
+        self._behind = self._log.next_offset  # what was in the log when the dataflow began
         self._desk = Desk(self._look_up)
         self._stop = Flag()
         self._trouble: str | None = "starting"
@@ -139,9 +142,14 @@ class LivePipeline:
         self._desk.wait(waiter, appended, _refused)
         return await waiter.answer
 
-    def reading(self) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
-        """A connection to the store as it is now."""
-        return self._store.reading()
+    @contextmanager
+    def reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection to the store as it is now. Raises Unavailable where it is being opened again."""
+        try:
+            with self._store.reading() as connection:
+                yield connection
+        except StoreClosedError as closed:
+            raise Unavailable(f"{closed}; try again") from None
 
     def health(self) -> Health:
         """How it does, now."""
@@ -154,6 +162,7 @@ class LivePipeline:
             store=self._store_trouble,
             lag_records=max(lag, 0),
             lag_seconds=age,
+            catching_up=max(self._behind - self._progress.committed, 0),
         )
 
     @property
@@ -179,23 +188,21 @@ class LivePipeline:
     # ------------------------------------------------------------ the dataflow
 
     def _run(self) -> None:
-        pause = RETRY[0]
+        pause, failed = RETRY[0], False
         while True:
             began = time.monotonic()
             try:
+                if failed:
+                    self._reopen()
                 self._flow_once()
                 self._trouble = "stopped"
                 return
             except BaseException as error:  # Bytewax raises what Rust panics with, too
-                self._trouble = _cause(error)
+                self._trouble, failed = _cause(error), True
                 logger.error("dataflow failed", reason=self._trouble, again_in=pause)
-            pause = RETRY[0] if time.monotonic() - began > 60 else min(2 * pause, RETRY[1])
             if self._stop.wait(pause):
                 return
-            try:
-                self._reopen()
-            except StoreError as error:
-                self._trouble = str(error)
+            pause = RETRY[0] if time.monotonic() - began > 60 else min(2 * pause, RETRY[1])
 
     def _flow_once(self) -> None:
         recovery = self.data / "recovery"
@@ -205,13 +212,13 @@ class LivePipeline:
             init_db_dir(fresh, 1)  # type: ignore[no-untyped-call]
             fresh.rename(recovery)
         announced = self._store.announced()
+        self._behind = self._log.next_offset
         flow = self._build(announced)
         self._trouble = None
         run_main(flow, epoch_interval=self.options.epoch, recovery_config=RecoveryConfig(str(recovery)))  # type: ignore[no-untyped-call]
 
     def _build(self, announced: list[tuple[tuple[str, str, str], int, str]]) -> Dataflow:
-        options, progress, upto = self.options, self._progress, self._log.next_offset
-        progress.committed = 0
+        options, progress, upto = self.options, self._progress, self._behind
         classifier, versions = Classifier(self.rules), RuleVersions(self.rules)
         flow = Dataflow("live")
         source = LogSource(self._log, options.clock, options.lateness, progress, self._stop)
@@ -230,7 +237,7 @@ class LivePipeline:
         return flow
 
     def _reopen(self) -> None:
-        """A store whose writer failed in the middle: closed and opened anew."""
+        """A store whose writer failed in the middle: closed and opened anew. Raises StoreError."""
         self._store.close()
         self._store = LiveStore.open(self.data / "store.duckdb")
 
@@ -260,7 +267,7 @@ class LivePipeline:
             except Exception as error:  # what waits stays shown, and the dataflow stops at its next snapshot
                 if self._store_trouble is None:
                     logger.error("store not written", reason=_cause(error), again_in=RETRY[0])
-                self._store_trouble = str(error) if isinstance(error, StoreError) else _cause(error)
+                self._store_trouble = _cause(error)
                 self._stop.wait(RETRY[0])
             if self._store.feed_end > self._feed_end:
                 self._feed_end = self._store.feed_end
@@ -293,6 +300,6 @@ def _refused(error: BaseException) -> BaseException:
 
 def _cause(error: BaseException) -> str:
     """The sentence at the bottom of what Bytewax wraps around an error."""
-    while error.__cause__ is not None:
+    while error.__cause__ is not None and not isinstance(error, StoreError):
         error = error.__cause__
-    return f"{type(error).__name__}: {error}"
+    return str(error) if isinstance(error, StoreError) else f"{type(error).__name__}: {error}"
