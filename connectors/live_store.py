@@ -12,7 +12,7 @@ Guarantee: that of `connectors.store`; what is written is whole changes, and wha
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from threading import Condition, Lock, RLock
@@ -301,7 +301,8 @@ class LiveStore(Store):
         # What happened before what is said about it.
         rows.sort(key=lambda told: (told[4]["at"], told[2], told[1] == "alert", told[4].get("n", 0), told[3]))
         if self._told_upto is not None:
-            rows = [row for row in rows if not self._is_told(row[1], row[2], row[3])]
+            told_before = self._told({row[2] for row in rows})
+            rows = [row for row in rows if (row[1], row[2], row[3]) not in told_before]
         if not rows:
             return
         told = [
@@ -312,12 +313,10 @@ class LiveStore(Store):
             self._con.execute(f"INSERT INTO feed SELECT * FROM {SCRATCH}")
         self.feed_end += len(told)
 
-    def _is_told(self, kind: str, incident: str, name: str) -> bool:
-        return bool(
-            self._con.execute(
-                "SELECT 1 FROM feed WHERE kind = $1 AND incident_id = $2 AND name = $3 LIMIT 1", [kind, incident, name]
-            ).fetchall()
-        )
+    def _told(self, incidents: Iterable[str]) -> set[tuple[str, str, str]]:
+        """What the feed has of some incidents: kind, incident, name."""
+        sql = "SELECT kind, incident_id, name FROM feed WHERE incident_id IN (SELECT unnest($1))"
+        return set(self._con.execute(sql, [list(incidents)]).fetchall())
 
     def _reach(self, positions: Mapping[str, Position]) -> None:
         for partition, position in positions.items():
