@@ -42,6 +42,7 @@ FEED_ROWS = 100_000
 NO_EVENTS = pl.DataFrame(schema=dict(TABLES["events"].columns))
 ORIGIN, SERVICE = "origin", "service"
 _AGAIN = 0.05  # seconds between interrupts: one that hits the gap between two statements has no effect
+_TOLD = ("opened", "reopened", "blast_radius_expanded", "resolved")  # of one instant, in this order
 _CLOSED = "the store is closed, or being opened again"
 
 FEED: dict[str, pl.DataType] = {
@@ -299,7 +300,7 @@ class LiveStore(Store):
             (row["workspace"], "alert", row["incident_id"], row["id"], row) for row in news.alerts.iter_rows(named=True)
         ]
         # What happened before what is said about it.
-        rows.sort(key=lambda told: (told[4]["at"], told[2], told[1] == "alert", told[4].get("n", 0), told[3]))
+        rows.sort(key=_in_order)
         if self._told_upto is not None:
             told_before = self._told({row[2] for row in rows})
             rows = [row for row in rows if (row[1], row[2], row[3]) not in told_before]
@@ -433,6 +434,14 @@ def _void(name: str, gone: Gone) -> list[tuple[str, list[Any]]]:
     if name == "transitions":
         found += [("t.incident_id = $1 AND t.n >= $2", [incident, step]) for incident, step in gone.steps]
     return found
+
+
+def _in_order(told: tuple[str, str, str, str, dict[str, Any]]) -> tuple[Any, ...]:
+    """Steps before the alerts of the same instant; who is told of an incident first hears that it is there."""
+    _, kind, incident, name, row = told
+    if kind == "transition":
+        return row["at"], incident, 0, row["n"]
+    return row["at"], incident, 1, row["cycle"], _TOLD.index(row["kind"]), name
 
 
 def _rfc3339(value: object) -> str:

@@ -26,7 +26,7 @@ from bytewax.recovery import RecoveryConfig
 
 from connectors import rulefiles
 from connectors.live_store import LiveStore, StoreClosedError
-from connectors.log import Log, LogBusy, LogUnavailable
+from connectors.log import Log, LogBusy, LogDamaged, LogUnavailable
 from connectors.pipeline import Health, Outcome, Receipt, Unavailable
 from connectors.store import Position, StoreError
 from flows import outcomes
@@ -74,14 +74,15 @@ class LivePipeline:
 
     def __init__(self, data: Path, options: LiveOptions, rules: tuple[Rule, ...], held: ExitStack) -> None:
         self.data, self.options, self.rules = data, options, rules
-        self._held = held
-        self._log = Log.open(data / "log", clock=options.clock)
-        if self._log.repaired:
-            logger.warning("log repaired", cut_bytes=self._log.repaired, next_offset=self._log.next_offset)
-        held.callback(self._log.close)
         self._store = _open_store(data)
         held.callback(lambda: self._store.close())
-        self._progress = LiveProgress(committed=self._store.positions().get(PARTITION, Position(0)).next_offset)
+        self._log = Log.open(data / "log", clock=options.clock)
+        held.callback(self._log.close)
+        if self._log.repaired:
+            logger.warning("log repaired", cut_bytes=self._log.repaired, next_offset=self._log.next_offset)
+        stored = self._store.positions().get(PARTITION, Position(0)).next_offset
+        _check_end(data, self._log.next_offset, stored)
+        self._progress = LiveProgress(committed=stored)
         self._behind = self._log.next_offset  # what was in the log when the dataflow began
         self._desk = Desk(self._look_up)
         self._stop = Flag()
@@ -94,18 +95,19 @@ class LivePipeline:
         self.last_write_seconds = 0.0
         self._thread = Thread(target=self._run, name="dataflow", daemon=True)
         self._writer = Thread(target=self._keep_writing, name="store", daemon=True)
+        self._held = held.pop_all()  # where this fails before, whoever gave it lets go of everything
 
     @classmethod
     def start(cls, data: Path, options: LiveOptions | None = None, watch: Sequence[Watch] = ()) -> LivePipeline:
         """Open a data directory, made if need be, and start. watch: told of every commit, in the writer's thread.
 
-        Raises ReplayError where another process holds it, StoreError, LogUnavailable, RuleError.
+        Raises ReplayError where another process holds it, StoreError, LogDamaged, LogUnavailable, RuleError.
         """
         options = options or LiveOptions()
         rules = rulefiles.load(options.rules, with_builtin=options.builtin)
         with ExitStack() as stack:
             stack.enter_context(held(data))
-            pipeline = cls(data, options, rules, stack.pop_all())
+            pipeline = cls(data, options, rules, stack)
         pipeline._watchers += watch
         pipeline._thread.start()
         pipeline._writer.start()
@@ -291,6 +293,16 @@ class _Follower:
 def _open_store(data: Path) -> LiveStore:
     path = data / "store.duckdb"
     return LiveStore.open(path) if path.exists() else LiveStore.create(path, SHARDS)
+
+
+def _check_end(data: Path, written: int, stored: int) -> None:
+    """Raises LogDamaged where the log has lost records: others would get their offsets, and pass for processed."""
+    if written < stored:
+        raise LogDamaged(
+            f"the log in {data / 'log'} ends before record {written:,}, but {data / 'store.duckdb'} has what came of "
+            f"{stored:,}: put the missing end of the log back, or, to go on without it, move store.duckdb, lake, "
+            "analyst.duckdb and recovery away, and they are made again from the log"
+        )
 
 
 def _refused(error: BaseException) -> BaseException:
