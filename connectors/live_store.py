@@ -87,13 +87,16 @@ class LiveStore(Store):
     def open(cls, path: Path, read_only: bool = False) -> Self:
         """Open it. Raises StoreError, also where the store is none of the service's."""
         store = super().open(path, read_only)
-        if store.meta().get(ORIGIN) != SERVICE:
-            store.close()
+        store._recall()
+        return store
+
+    @classmethod
+    def _check(cls, path: Path, connection: duckdb.DuckDBPyConnection) -> None:
+        super()._check(path, connection)
+        if connection.execute("SELECT value FROM meta WHERE key = $1", [ORIGIN]).fetchall() != [(SERVICE,)]:
             raise StoreError(
                 f"{path.parent} holds the results of a replay: name another directory with --data, or move it away"
             )
-        store._recall()
-        return store
 
     def accept(self, changes: Changes) -> None:
         """Show changes from now on. Those that take something back are written first."""
@@ -194,8 +197,8 @@ class LiveStore(Store):
     def close(self) -> None:
         """Close the store. What waits is lost, and comes again from the log.
 
-        Who is reading is interrupted: DuckDB closes no connection that is in use, and opens no file anew before the last
-        one is closed.
+        Who is reading is interrupted: DuckDB closes no connection that is in use, and opens no file anew before all are
+        closed.
         """
         with self._writing:
             with self._returned:
@@ -227,6 +230,17 @@ class LiveStore(Store):
                 [list(incidents)],
             ).fetchall()
         return {incident: tuple(tenants) for incident, tenants in rows}
+
+    def active(self) -> dict[str, int]:
+        """How many incidents are `Open` and `Recovering`, of all workspaces."""
+        with self.reading() as con:
+            # None of them is in the past.
+            rows = con.execute(
+                "SELECT status, count(*) FROM (SELECT id, status FROM mem_incidents UNION ALL "
+                "SELECT id, status FROM live_incidents t WHERE NOT EXISTS (FROM mem_incidents m WHERE m.id = t.id)) "
+                "WHERE status <> 'Closed' GROUP BY status"
+            ).fetchall()
+        return {"Open": 0, "Recovering": 0} | dict(rows)
 
     def note(self, meta: Mapping[str, str]) -> None:
         """Write entries of `meta`."""

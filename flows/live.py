@@ -147,11 +147,8 @@ class LivePipeline:
     @contextmanager
     def reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
         """A connection to the store as it is now. Raises Unavailable where it is being opened again."""
-        try:
-            with self._store.reading() as connection:
-                yield connection
-        except StoreClosedError as closed:
-            raise Unavailable(f"{closed}; try again") from None
+        with _opened(), self._store.reading() as connection:
+            yield connection
 
     def health(self) -> Health:
         """How it does, now."""
@@ -166,6 +163,11 @@ class LivePipeline:
             lag_seconds=age,
             catching_up=max(self._behind - self._progress.committed, 0),
         )
+
+    def active(self) -> dict[str, int]:
+        """How many incidents are `Open` and `Recovering`. Raises Unavailable."""
+        with _opened():
+            return self._store.active()
 
     @property
     def store_waiting(self) -> int:
@@ -303,6 +305,15 @@ def _check_end(data: Path, written: int, stored: int) -> None:
             f"{stored:,}: put the missing end of the log back, or, to go on without it, move store.duckdb, lake, "
             "analyst.duckdb and recovery away, and they are made again from the log"
         )
+
+
+@contextmanager
+def _opened() -> Iterator[None]:
+    """Let a store that is being opened again be one that may be asked later."""
+    try:
+        yield
+    except StoreClosedError as closed:
+        raise Unavailable(f"{closed}; try again") from None
 
 
 def _refused(error: BaseException) -> BaseException:

@@ -344,9 +344,9 @@ def test_a_store_that_cannot_be_opened_again_is_tried_until_it_can(
         patch.setattr(LiveStore, "accept", broken)
         patch.setattr(LiveStore, "open", broken)
         assert not service.send(failed(), timeout=0.1).done
+        eventually(lambda: service.pipeline._store._closed)
         with pytest.raises(Unavailable, match="opened again; try again"):
-            while True:
-                service.ask("SELECT count(*) FROM incidents")
+            service.ask("SELECT count(*) FROM incidents")
         assert not service.send(failed(), timeout=0.1).done
         assert service.pipeline.health().flow == "RuntimeError: broken"
     eventually(lambda: service.pipeline.health().flow is None and service.pipeline.health().lag_records == 0)

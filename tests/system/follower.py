@@ -1,4 +1,4 @@
-"""A client of the live feed that behaves as a browser's `EventSource`: it reconnects, behind the last id it has seen."""
+"""A client of the live feed that behaves as a browser's `EventSource`: it reconnects behind the last id it has seen."""
 
 from __future__ import annotations
 

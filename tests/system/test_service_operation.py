@@ -8,8 +8,8 @@ import signal
 import socket
 import subprocess
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
 
 import duckdb
 import httpx
@@ -17,7 +17,6 @@ import pytest
 
 from tests.system.runs import COMMAND, PATIENCE, ROOT, environment, fingerprint, query, replay, tocsin, until
 from tests.system.service import Service, Team, serving
-from tests.system.traffic import Traffic
 
 EVENT = {"integrationKey": "mailer", "eventType": "auth_failed", "tenantId": "acme-corp"}
 
@@ -41,20 +40,34 @@ def test_a_stop_under_load_loses_nothing_and_the_next_start_goes_on(service: Ser
     """A deployment in the busiest hour: exit code 0; what was acknowledged is there, once; incidents keep their ids."""
     team = service.team(f"Stopped {number}")
     first = service.send(team, EVENT | {"id": "first"})
-    traffic = Traffic(service, [team], seed=number, clients=3)
-    traffic.begin()
-    assert until(lambda: len(traffic.acknowledged) > 100)
-    assert service.stop(number) == 0, service.output
-    traffic.end()
+    with ThreadPoolExecutor(3) as senders:
+        acknowledged: list[str] = []
+        sending = [senders.submit(_send_on, service.url, team, f"{n}", acknowledged) for n in range(3)]
+        assert until(lambda: len(acknowledged) > 100)
+        assert service.stop(number) == 0, service.output
+        assert {one.result() for one in sending} == {None}
     stored = ids(service.data, team)
     assert len(stored) == len(set(stored))
-    assert {one for _, one in traffic.acknowledged} <= set(stored)
+    assert set(acknowledged) <= set(stored)
     [(before,)] = query(service.data, f"SELECT event_count FROM incidents WHERE id = '{first['incidentId']}'")
     service.start()
     told = service.send(team, EVENT | {"id": "second"})
     assert (told["incidentId"], told["isNewIncident"]) == (first["incidentId"], False)
     assert service.get(team, f"/api/v1/incidents/{told['incidentId']}")["eventCount"] == before + 1
     assert service.send(team, EVENT | {"id": "first"})["duplicate"]
+
+
+def _send_on(url: str, team: Team, name: str, acknowledged: list[str]) -> None:
+    """Send one event after the other until nobody answers any more."""
+    with httpx.Client(base_url=url, timeout=PATIENCE) as client:
+        for number in range(1_000_000):
+            event = EVENT | {"id": f"{name}-{number}"}
+            try:
+                answer = client.post("/api/v1/events", headers=team.by_key, json=event)
+            except httpx.TransportError:
+                return
+            assert answer.status_code in (200, 202), answer.text
+            acknowledged.append(event["id"])
 
 
 def test_a_request_under_way_is_answered_before_the_service_ends(service: Service) -> None:
@@ -96,7 +109,7 @@ def test_a_stopped_service_can_be_read_with_every_tool(service: Service) -> None
     incident = service.send(team, EVENT | {"id": "one"})["incidentId"]
     service.send(team, EVENT | {"id": "two", "tenantId": "beta-ltd"})
     assert service.stop() == 0
-    [listed] = json.loads(_done("incidents", "--workspace", team.id, "--json", data=service.data))["incidents"]
+    [listed] = json.loads(_done("incidents", "--workspace", team.id, "--json", data=service.data))
     assert (listed["id"], listed["status"], listed["event_count"], listed["tenant_count"]) == (incident, "Open", 2, 2)
     assert "acme-corp" in _done("timeline", incident, data=service.data)
     lines = _done("events", "--incident", incident, data=service.data).splitlines()
@@ -120,13 +133,12 @@ def _done(*args: str | Path, data: Path) -> str:
 
 
 def test_told_to_stop_while_it_starts_it_stops(tmp_path: Path) -> None:
-    """A supervisor changes its mind at the worst moment: still a whole stop, exit code 0, and a directory to go on with."""
+    """A supervisor changes its mind at the worst moment: still a whole stop, exit code 0; the next start goes on."""
     service = Service(tmp_path / "data")
     try:
         service.launch()
         assert until(lambda: (tmp_path / "data" / "log").exists())
         assert service.stop(signal.SIGINT) == 0, service.output
-        assert "Abort" not in service.output
         service.start()
         assert service.send(service.team(), EVENT)["isNewIncident"]
     finally:
@@ -137,11 +149,11 @@ def test_told_to_stop_while_it_starts_it_stops(tmp_path: Path) -> None:
 
 
 def test_what_a_crash_left_at_the_end_of_the_log_is_cut_off(service: Service) -> None:
-    """The machine lost power in the middle of a write, twice: half a record, and something that never was one. All whole
-    records are there, the service says what it cut off, and new events follow."""
+    """The machine lost power in the middle of a write, twice: half a record, and something that never was one. All
+    whole records are there, the service says what it cut off, and new events follow."""
     team = service.team("Torn")
     incident = service.send(team, EVENT | {"id": "one"})["incidentId"]
-    for number, torn in enumerate((_half_a_record, b"\0" * 700, b"garbage")):
+    for number, torn in enumerate((_half_a_record, b"\0" * 700 + b"garbage")):
         service.kill()
         segment = max((service.data / "log").glob("*.jsonl"))
         whole = segment.read_bytes()
@@ -155,7 +167,7 @@ def test_what_a_crash_left_at_the_end_of_the_log_is_cut_off(service: Service) ->
         assert (told["incidentId"], told["isNewIncident"]) == (incident, False)
         assert segment.read_bytes().startswith(whole + b'{"')
     found = service.get(team, "/api/v1/events", incidentId=incident)["items"]
-    assert sorted(event["id"] for event in found) == ["one", "then-0", "then-1", "then-2"]
+    assert sorted(event["id"] for event in found) == ["one", "then-0", "then-1"]
 
 
 def _half_a_record(log: bytes) -> bytes:
@@ -179,13 +191,12 @@ def _refused(*args: str | Path, **environ: str) -> str:
 
 
 def test_a_second_service_or_a_replay_leaves_a_running_one_alone(service: Service, tmp_path: Path) -> None:
-    """A unit file started twice, a replay with the wrong --data: a sentence that names the directory, nothing touched."""
+    """A unit file started twice, a replay with the wrong --data: a sentence that names the directory, no harm done."""
     team = service.team("Running")
     before = service.send(team, EVENT)["incidentId"]
     (tmp_path / "events.jsonl").write_text(json.dumps(EVENT | {"time": "2025-03-26T08:00:00Z"}) + "\n")
     commands: list[tuple[str | Path, ...]] = [
         ("serve", "--port", "0"),
-        ("replay", tmp_path / "events.jsonl"),
         ("replay", tmp_path / "events.jsonl", "--overwrite"),
         ("replay", "--resume"),
     ]
@@ -212,7 +223,7 @@ def test_commands_read_the_lake_beside_a_running_service(tmp_path: Path) -> None
         assert service.stop() == 0
         service.start()
         service.send(team, EVENT | {"integrationKey": "later"})
-        [listed] = json.loads(_done("incidents", "--json", data=data))["incidents"]
+        [listed] = json.loads(_done("incidents", "--json", data=data))
         assert listed["id"] == incident
         assert "acme-corp" in _done("timeline", incident, data=data)
         assert _done("sql", "SELECT count(*) AS n FROM events", "--csv", data=data).splitlines() == ["n", "1"]
@@ -230,17 +241,11 @@ def test_the_directory_of_a_replay_is_refused_and_left_as_it_is(tmp_path: Path) 
     assert fingerprint(data) == before
 
 
-@pytest.mark.parametrize(
-    ("variable", "value", "sentence"),
-    [
-        ("TOCSIN_DEADLINE_SECONDS", "soon", "TOCSIN_DEADLINE_SECONDS must be a valid number"),
-        ("TOCSIN_CONTROL_URL", "postgresql://u:hunter2@127.0.0.1:1/none", "control database"),
-    ],
-)
-def test_a_start_that_cannot_work_says_why(tmp_path: Path, variable: str, value: str, sentence: str) -> None:
-    """A typo in a unit file: the variable or the part that is meant, no traceback, and no password."""
-    said = _refused("serve", "--port", "0", "--data", tmp_path / "data", **{variable: value})
-    assert sentence in said
+def test_a_start_that_cannot_work_says_why(tmp_path: Path) -> None:
+    """The database of accounts is down: the sentence says so, without a traceback, and without its password."""
+    url = "postgresql://tocsin:hunter2@127.0.0.1:1/none"
+    said = _refused("serve", "--port", "0", "--data", tmp_path / "data", TOCSIN_CONTROL_URL=url)
+    assert "control database" in said
     assert "hunter2" not in said
 
 
@@ -252,9 +257,9 @@ def test_a_damaged_log_is_not_served(tmp_path: Path) -> None:
             service.send(team, EVENT | {"id": str(number)})
         service.kill()
     [segment] = (tmp_path / "data" / "log").iterdir()
-    lines: list[Any] = segment.read_bytes().splitlines(keepends=True)
-    segment.write_bytes(b"".join([*lines[:-2], b"x" * (len(lines[-2]) - 1) + b"\n", lines[-1]]))
-    before = segment.read_bytes()
+    first, *others = segment.read_bytes().splitlines(keepends=True)
+    before = b"".join([b"x" * (len(first) - 1), b"\n", *others])
+    segment.write_bytes(before)
     said = _refused("serve", "--port", "0", "--data", tmp_path / "data")
-    assert str(segment) in said or "ends before record" in said
+    assert f"{segment}: damaged behind byte 0" in said
     assert segment.read_bytes() == before
