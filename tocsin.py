@@ -260,6 +260,7 @@ def serve(
     builtin: Annotated[bool, typer.Option("--builtin/--no-builtin", help="With the built-in rules.")] = True,
     lateness: Annotated[str, typer.Option(help="How late an event may be and still count at its own time.")] = "30s",
     demo: Annotated[bool, typer.Option("--demo", help="Make a workspace for trying it, and print its key.")] = False,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Make everything anew from the log first.")] = False,
 ) -> None:
     """Run the live service: take events over HTTP, open incidents, answer questions.
 
@@ -280,7 +281,7 @@ def serve(
     from query_api.service import ServiceError, serve_until_told
 
     metrics = LiveMetrics()
-    options = LiveOptions(tuple(map(_absolute, rules or ())), builtin, _duration(lateness))
+    options = LiveOptions(tuple(map(_absolute, rules or ())), builtin, _duration(lateness), rebuild=rebuild)
 
     def start() -> LivePipeline:
         metrics.pipeline = LivePipeline.start(data, options, [metrics])

@@ -28,6 +28,7 @@ import orjson
 import uvicorn
 from fastapi import FastAPI, Request, Response
 
+from benchmarks.http import Client, quantiles
 from benchmarks.live_store import WORKSPACE, make
 from benchmarks.measure import machine
 from flows.live import LivePipeline
@@ -107,24 +108,20 @@ def _measured(directory: Path, ingest: int, questions: dict[str, list[str]], rat
         server.wait(30)
     print(f"{'':32}{'n':>6}{'p50':>9}{'p90':>9}{'p99':>9}{'max':>9}")
     for name, times in took.items():
-        times.sort()
-        figures = [times[min(len(times) - 1, int(len(times) * q))] * 1e3 for q in (0.5, 0.9, 0.99, 1)]
-        print(f"{name:32}{len(times):6}" + "".join(f"{ms:9.1f}" for ms in figures))
+        print(f"{name:32}{len(times):6}" + "".join(f"{ms:9.1f}" for ms in quantiles(times)))
 
 
 async def _ask(port: int, questions: dict[str, list[str]], rate: float, seconds: float) -> dict[str, list[float]]:
     """Send requests at `rate` over a pool of connections; the seconds each took, from when it was due."""
-    await _until_it_serves(port)
+    client = Client(port)
+    await client.until_served()
     chance = random.Random(1)
     names = list(questions)
     weights = [_WEIGHTS.get(name, 1) for name in names]
     took: dict[str, list[float]] = {name: [] for name in names}
-    idle: list[tuple[asyncio.StreamReader, asyncio.StreamWriter]] = []
 
     async def one(name: str, path: str, due: float) -> None:
-        reader, writer = idle.pop() if idle else await asyncio.open_connection("127.0.0.1", port)
-        status = await _get(reader, writer, path)
-        idle.append((reader, writer))
+        status, _ = await client.get(path)
         if status != 200:
             raise RuntimeError(f"{path}: {status}")
         took[name].append(time.perf_counter() - due)
@@ -142,27 +139,8 @@ async def _ask(port: int, questions: dict[str, list[str]], rate: float, seconds:
         (name,) = chance.choices(names, weights)
         tasks.append(asyncio.create_task(one(name, chance.choice(questions[name]), due)))
     await asyncio.gather(*tasks)
-    for _, writer in idle:
-        writer.close()
+    client.close()
     return took
-
-
-async def _get(reader: asyncio.StreamReader, writer: asyncio.StreamWriter, path: str) -> int:
-    writer.write(f"GET {path} HTTP/1.1\r\nHost: x\r\n\r\n".encode())
-    head = (await reader.readuntil(b"\r\n\r\n")).decode("latin-1").lower()
-    length = int(head.split("content-length:")[1].split("\r\n")[0])
-    await reader.readexactly(length)
-    return int(head.split(" ", 2)[1])
-
-
-async def _until_it_serves(port: int) -> None:
-    for _ in range(600):
-        with contextlib.suppress(OSError):
-            _, writer = await asyncio.open_connection("127.0.0.1", port)
-            writer.close()
-            return
-        await asyncio.sleep(0.05)
-    raise RuntimeError("the server does not come up")
 
 
 def serve(directory: Path, port: int, ingest: int) -> None:

@@ -11,7 +11,6 @@ Guarantee: that of `connectors.store`; what is written is whole changes, and wha
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -19,6 +18,7 @@ from threading import Condition, Lock, RLock
 from typing import Any, Self
 
 import duckdb
+import orjson
 import polars as pl
 
 from connectors.memtable import SHOWN, Changes, Memtable
@@ -255,13 +255,17 @@ class LiveStore(Store):
         """
         with self._writing:
             self.roll(HOT_ROWS)
+            # An incident that lives long does not keep its whole course hot: what is settled of it is final.
+            with self._transaction():
+                for name in ("transitions", "alerts"):
+                    self._move(name, 'settled AND epoch_us("at") < $1', [forgotten])
             over = self._con.execute(
                 "SELECT id FROM live_incidents WHERE settled AND status = 'Closed' AND epoch_us(closed_at) < $1 "
                 "ORDER BY id",
                 [forgotten],
             ).fetchall()
             if over:
-                self._move_to_past([incident for (incident,) in over])
+                self._bury([incident for (incident,) in over])
             self._con.execute("DELETE FROM feed WHERE seq <= $1", [self.feed_end - FEED_ROWS])
 
     def repeat(self, positions: Mapping[str, int]) -> None:
@@ -321,7 +325,7 @@ class LiveStore(Store):
         if not rows:
             return
         told = [
-            (self.feed_end + n, workspace, kind, incident, name, row["at"], json.dumps(row, default=_rfc3339))
+            (self.feed_end + n, workspace, kind, incident, name, row["at"], _json(row))
             for n, (workspace, kind, incident, name, row) in enumerate(rows, 1)
         ]
         with scratch(self._con, pl.DataFrame(told, schema=FEED, orient="row")):
@@ -345,15 +349,20 @@ class LiveStore(Store):
             if self._told_upto is not None and position.next_offset >= self._told_upto:
                 self._told_upto = None
 
-    def _move_to_past(self, ids: list[str]) -> None:
-        with self._transaction(), scratch(self._con, pl.DataFrame({"id": ids}, schema={"id": pl.String()})):
+    def _bury(self, ids: list[str]) -> None:
+        """Move incidents that are over to the past, with everything of theirs."""
+        with scratch(self._con, pl.DataFrame({"id": ids}, schema={"id": pl.String()})), self._transaction():
             for name in LIVE:
-                columns = column_list(TABLES[name])
-                mine = f"FROM live_{name} WHERE {_INCIDENT[name]} IN (SELECT id FROM {SCRATCH})"
-                self._con.execute(f"INSERT INTO past_{name} ({columns}) SELECT {columns} {mine}")
-                self._con.execute(f"DELETE {mine}")
+                self._move(name, f"{_INCIDENT[name]} IN (SELECT id FROM {SCRATCH})", [])
         for incident in ids:
             self._workspaces.pop(incident, None)
+
+    def _move(self, name: str, condition: str, values: list[Any]) -> None:
+        """Move rows of a live table to the past, in the transaction that is under way."""
+        columns = column_list(TABLES[name])
+        mine = f"FROM live_{name} WHERE {condition}"
+        self._con.execute(f"INSERT INTO past_{name} ({columns}) SELECT {columns} {mine}", values)
+        self._con.execute(f"DELETE {mine}", values)
 
     def _recall(self) -> None:
         self._workspaces = dict(self._con.execute("SELECT id, workspace FROM live_incidents").fetchall())
@@ -456,6 +465,11 @@ def _in_order(told: tuple[str, str, str, str, dict[str, Any]]) -> tuple[Any, ...
     if kind == "transition":
         return row["at"], incident, 0, row["n"]
     return row["at"], incident, 1, row["cycle"], _TOLD.index(row["kind"]), name
+
+
+def _json(row: Mapping[str, Any]) -> str:
+    """A row as JSON text, its instants as RFC 3339 in UTC with microseconds."""
+    return orjson.dumps(row, default=_rfc3339, option=orjson.OPT_PASSTHROUGH_DATETIME).decode()
 
 
 def _rfc3339(value: object) -> str:

@@ -29,7 +29,7 @@ from connectors.live_store import LiveStore, StoreClosedError
 from connectors.log import Log, LogBusy, LogDamaged, LogUnavailable
 from connectors.pipeline import Health, Outcome, Receipt, Unavailable
 from connectors.store import Position, StoreError
-from flows import outcomes
+from flows import live_data, outcomes
 from flows.desk import Desk, Waiter
 from flows.live_detect import LiveDetect
 from flows.live_progress import LiveProgress
@@ -59,13 +59,15 @@ def wall_clock() -> int:
 
 @dataclass(frozen=True, slots=True)
 class LiveOptions:
-    """How the pipeline runs. lateness: µs. most_lag: accepted records that may wait before new ones are refused."""
+    """How the pipeline runs. lateness: µs. most_lag: accepted records that may wait before new ones are refused.
+    rebuild: make everything anew from the log first."""
 
     rules: tuple[str, ...] = ()
     builtin: bool = True
     lateness: int = DEFAULT_LATENESS
     most_lag: int = 1_000_000
     epoch: timedelta = EPOCH
+    rebuild: bool = False
     clock: Callable[[], int] = wall_clock
 
 
@@ -107,6 +109,9 @@ class LivePipeline:
         rules = rulefiles.load(options.rules, with_builtin=options.builtin)
         with ExitStack() as stack:
             stack.enter_context(held(data))
+            if options.rebuild:
+                live_data.clear(data)
+            live_data.check(data)
             pipeline = cls(data, options, rules, stack)
         pipeline._watchers += watch
         pipeline._thread.start()
@@ -192,21 +197,22 @@ class LivePipeline:
     # ------------------------------------------------------------ the dataflow
 
     def _run(self) -> None:
-        pause, failed = RETRY[0], False
+        pause = 0.0
         while True:
             began = time.monotonic()
             try:
-                if failed:
+                if pause:
                     self._reopen()
                 self._flow_once()
                 self._trouble = "stopped"
                 return
             except BaseException as error:  # Bytewax raises what Rust panics with, too
-                self._trouble, failed = _cause(error), True
+                self._trouble = _cause(error)
+                first = not pause or time.monotonic() - began > 60
+                pause = RETRY[0] if first else min(2 * pause, RETRY[1])
                 logger.error("dataflow failed", reason=self._trouble, again_in=pause)
             if self._stop.wait(pause):
                 return
-            pause = RETRY[0] if time.monotonic() - began > 60 else min(2 * pause, RETRY[1])
 
     def _flow_once(self) -> None:
         recovery = self.data / "recovery"
@@ -214,11 +220,12 @@ class LivePipeline:
             fresh = recovery.with_name("recovery.new")
             fresh.mkdir(exist_ok=True)
             init_db_dir(fresh, 1)  # type: ignore[no-untyped-call]
+            live_data.mark(fresh)
             fresh.rename(recovery)
         announced = self._store.announced()
         self._behind = self._log.next_offset
         flow = self._build(announced)
-        self._trouble = None
+        self._trouble = "starting"
         run_main(flow, epoch_interval=self.options.epoch, recovery_config=RecoveryConfig(str(recovery)))  # type: ignore[no-untyped-call]
 
     def _build(self, announced: list[tuple[tuple[str, str, str], int, str]]) -> Dataflow:
@@ -243,7 +250,7 @@ class LivePipeline:
     def _reopen(self) -> None:
         """A store whose writer failed in the middle: closed and opened anew. Raises StoreError."""
         self._store.close()
-        self._store = LiveStore.open(self.data / "store.duckdb")
+        self._store = _open_store(self.data)
 
     def _look_up(self, first: int, count: int) -> tuple[Outcome, ...]:
         """Outcomes of committed records from the store. In the log's or the store's writer thread."""
@@ -255,6 +262,7 @@ class LivePipeline:
         return tuple(found)
 
     def _watch(self, seen: Seen) -> None:
+        self._trouble = None
         for watch in self._watchers:
             watch(seen)
 
@@ -293,7 +301,7 @@ class _Follower:
 
 
 def _open_store(data: Path) -> LiveStore:
-    path = data / "store.duckdb"
+    path = data / live_data.STORE_FILE
     return LiveStore.open(path) if path.exists() else LiveStore.create(path, SHARDS)
 
 
@@ -302,8 +310,7 @@ def _check_end(data: Path, written: int, stored: int) -> None:
     if written < stored:
         raise LogDamaged(
             f"the log in {data / 'log'} ends before record {written:,}, but {data / 'store.duckdb'} has what came of "
-            f"{stored:,}: put the missing end of the log back, or, to go on without it, move store.duckdb, lake, "
-            "analyst.duckdb and recovery away, and they are made again from the log"
+            f"{stored:,}: put the missing end of the log back, or start once with --rebuild, which goes on without it"
         )
 
 

@@ -94,7 +94,9 @@ class LivePartition(StatefulSinkPartition[Stored | Published, bytes]):
                 self._published.append(item)
                 self._reached[item.shard] = item.upto
                 self._over = max(self._over, item.over)
-        if min(self._taken, *self._reached.values()) > self._shown:
+        complete = min(self._taken, *self._reached.values())
+        # A publication without a record says again, after a restart, what is not final.
+        if complete > self._shown or (self._published and complete == self._taken):
             self._show()
 
     def snapshot(self) -> bytes:

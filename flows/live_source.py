@@ -42,6 +42,7 @@ class LogPartition(StatefulSourcePartition[Batch, bytes]):
         state: bytes | None,
     ) -> None:
         self._log, self._clock, self._progress, self._stop = log, clock, progress, stop
+        self._begins = True
         if state is not None:
             self._intake: Intake = pickle.loads(state)
         else:
@@ -55,6 +56,9 @@ class LogPartition(StatefulSourcePartition[Batch, bytes]):
         """The next records; none where none came in time."""
         if self._stop.is_set():
             raise StopIteration
+        if self._begins:  # what is shown again after a restart does not wait for a record
+            self._begins = False
+            return self._taken(b"")
         offset = self._intake.next_offset
         # Bytewax gives the other steps no time while this one waits: only where they have nothing to do.
         idle = self._progress.committed >= offset
@@ -63,7 +67,10 @@ class LogPartition(StatefulSourcePartition[Batch, bytes]):
             if idle:
                 self._tick()
             return []
-        decoded = jsonl.decode(found.lines, self._options)
+        return self._taken(found.lines)
+
+    def _taken(self, lines: bytes) -> list[Batch]:
+        decoded = jsonl.decode(lines, self._options)
         batches = self._intake.take(decoded.frame, decoded.rejects, decoded.records)
         self._progress.taken = self._intake.next_offset
         return batches

@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from flows.snapshots import VERSION, OutdatedSnapshotsError
 from operators.clock import DEFAULT_LATENESS
 from operators.events import DEFAULT_WORKSPACE
 
@@ -50,13 +51,15 @@ class Plan:
     def write(self, directory: Path) -> None:
         """Keep it in a recovery directory; the one before stays until this one is there as a whole."""
         aside = directory / (PLAN_FILE + ".new")
-        aside.write_text(json.dumps(asdict(self), indent=1))
+        aside.write_text(json.dumps({"snapshots": VERSION, **asdict(self)}, indent=1))
         os.replace(aside, directory / PLAN_FILE)
 
     @staticmethod
     def read(directory: Path) -> Plan:
-        """The plan kept in a recovery directory. Raises FileNotFoundError."""
+        """The plan kept in a recovery directory. Raises FileNotFoundError, OutdatedSnapshotsError."""
         body: dict[str, Any] = json.loads((directory / PLAN_FILE).read_text())
+        if body.get("snapshots") != VERSION:
+            raise OutdatedSnapshotsError
         body["inputs"] = tuple(Input(**item) for item in body["inputs"])
         body["rules"] = tuple(body["rules"])
         return Plan(**{f.name: body[f.name] for f in fields(Plan) if f.name in body})

@@ -25,6 +25,7 @@ from flows import cluster
 from flows.board import Board
 from flows.dataflow import build, rules_of
 from flows.plan import PLAN_FILE, Plan
+from flows.snapshots import OutdatedSnapshotsError
 from flows.versions import RuleVersions
 
 FINISHED = "finished"
@@ -115,6 +116,11 @@ def resumable(data: Path, workers: int | None) -> Plan:
     except FileNotFoundError:
         raise ReplayError(
             f"there is nothing to resume in {data}: start with `tocsin replay FILE --data {data}`"
+        ) from None
+    except OutdatedSnapshotsError:
+        raise ReplayError(
+            f"another version of Tocsin began the replay in {data}: finish it with that one, or replay anew with "
+            "--overwrite"
         ) from None
     with Store.open(data / "store.duckdb", read_only=True) as store:
         if store.meta().get(FINISHED):

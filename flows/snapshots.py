@@ -13,6 +13,14 @@ from typing import Any
 
 import polars as pl
 
+# Of the classes in snapshots. Raised when one of them changes, so that no version goes on from what it cannot read;
+# tests/flows/test_snapshots.py tells when.
+VERSION = 1
+
+
+class OutdatedSnapshotsError(Exception):
+    """Snapshots that another version of Tocsin took."""
+
 
 def pickled(state: object) -> bytes:
     """The state as it is now; `pickle.loads` brings it back."""

@@ -368,7 +368,8 @@ class LiveShard(Shard):
                     anew.append(incident)
             if settled and [now.steps.get(settled), now.events.get(settled)] == standing:
                 same.append(settled)
-            incidents += [incident for incident in before.steps if incident not in now.steps]
+            # What is settled stands, also where the run had nothing to say of it but that its cooldown is over.
+            incidents += [incident for incident in before.steps if incident not in now.steps and incident != settled]
             taken += sorted(before.alerts - now.alerts)
             self._new_alerts += sorted(now.alerts - before.alerts)
             self._know(name, namer.given.get(name, []))

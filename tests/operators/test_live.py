@@ -171,6 +171,19 @@ def test_what_is_not_final_can_be_thrown_away_and_shown_again(data: st.DataObjec
             assert unnamed(seen) == unnamed(expected(oracle.run(brought, until)))
 
 
+def test_an_incident_whose_cooldown_passes_at_a_restart_stays() -> None:
+    """Its end became final with the first step, and that nothing can reopen it any more is nothing to take back."""
+    plant = LivePlant(["p"])
+    plant.add("p", START, [at(0, 0), at(100, 1)])
+    plant.ask(START + 100 * S)
+    plant.add("p", START + 70 * S, [])
+    plant.ask(START + 100 * S, settle=True)
+    plant.throw_away()
+    plant.add("p", START + 1890 * S, [])
+    brought = [at(0, 0), at(100, 1)]
+    assert unnamed(plant.ask(START + 1920 * S, settle=True)) == unnamed(expected(oracle.run(brought, START + 1920 * S)))
+
+
 def test_news_are_told_once() -> None:
     """A feed's reader gets each step and each alert once, however often they are computed, settled and shown again."""
     plant = LivePlant(["p"])
