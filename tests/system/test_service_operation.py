@@ -109,10 +109,17 @@ def test_a_stopped_service_can_be_read_with_every_tool(service: Service) -> None
     incident = service.send(team, EVENT | {"id": "one"})["incidentId"]
     service.send(team, EVENT | {"id": "two", "tenantId": "beta-ltd"})
     assert service.stop() == 0
-    [listed] = json.loads(_done("incidents", "--workspace", team.id, "--json", data=service.data))
+    commands = (
+        ("incidents", "--workspace", team.id, "--json"),
+        ("timeline", incident),
+        ("events", "--incident", incident),
+    )
+    with ThreadPoolExecutor() as several:
+        listing, course, events = several.map(lambda command: _done(*command, data=service.data), commands)
+    [listed] = json.loads(listing)
     assert (listed["id"], listed["status"], listed["event_count"], listed["tenant_count"]) == (incident, "Open", 2, 2)
-    assert "acme-corp" in _done("timeline", incident, data=service.data)
-    lines = _done("events", "--incident", incident, data=service.data).splitlines()
+    assert "acme-corp" in course
+    lines = events.splitlines()
     assert [line for line in lines if "auth_failed" in line] == lines[-2:]
     with duckdb.connect(str(service.data / "store.duckdb"), read_only=True) as con:
         found = con.execute("SELECT id, event_count FROM incidents WHERE workspace = $1", [team.id]).fetchall()
@@ -200,10 +207,9 @@ def test_a_second_service_or_a_replay_leaves_a_running_one_alone(service: Servic
         ("replay", tmp_path / "events.jsonl", "--overwrite"),
         ("replay", "--resume"),
     ]
-    for command in commands:
-        assert _refused(*command, "--data", service.data) == (
-            f"tocsin: {service.data} is in use by another process: wait for it, or name another directory"
-        )
+    with ThreadPoolExecutor() as several:
+        said = set(several.map(lambda command: _refused(*command, "--data", service.data), commands))
+    assert said == {f"tocsin: {service.data} is in use by another process: wait for it, or name another directory"}
     assert _refused("serve", "--port", str(httpx.URL(service.url).port), "--data", tmp_path / "other") == (
         f"tocsin: cannot listen on 127.0.0.1:{httpx.URL(service.url).port}: Address already in use"
     )
@@ -225,7 +231,6 @@ def test_commands_read_the_lake_beside_a_running_service(tmp_path: Path) -> None
         service.send(team, EVENT | {"integrationKey": "later"})
         [listed] = json.loads(_done("incidents", "--json", data=data))
         assert listed["id"] == incident
-        assert "acme-corp" in _done("timeline", incident, data=data)
         assert _done("sql", "SELECT count(*) AS n FROM events", "--csv", data=data).splitlines() == ["n", "1"]
 
 
