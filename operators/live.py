@@ -246,15 +246,16 @@ class LiveShard(Shard):
         """Of the incidents that settled on, those whose shown state is ahead of the settled one."""
         hidden: list[str] = []
         for name, shown in self._shown.items():
-            current, steps, _ = self._current(name)
+            current, steps, events = self._current(name)
             # What is over is final, also where its cooldown passed without a word.
             for incident in (shown.settled, *moved.get(name, ())):
                 if incident != current:
                     shown.steps.pop(incident, None)
                     shown.events.pop(incident, None)
             shown.settled = current
-            # Ahead by matches that wait, or by timers; time may also have settled more than anybody was shown.
-            ahead = name in self._pending.numbers or shown.steps.get(current, 0) > steps
+            # Ahead by matches that wait, or by timers; time may also have settled more than anybody was shown. Matches
+            # that wait may also be another incident's: then this is the last that is heard of this one.
+            ahead = shown.steps.get(current, 0) > steps or shown.events.get(current, 0) > events
             # What was touched is run on right after this, and its rows come on top; but not those of settled tenants.
             if name in moved and current and ahead and name not in self._touched:
                 hidden.append(current)
