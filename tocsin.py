@@ -20,7 +20,7 @@ from connectors import demo as demo_day
 from connectors import files, mapping, rulefiles
 from connectors.formats import FORMATS
 from connectors.formats.types import DecodeOptions
-from connectors.log import LogUnavailable
+from connectors.log import LogDamaged, LogUnavailable
 from connectors.reader import open_reader
 from connectors.schema import TABLES
 from connectors.store import StoreError
@@ -47,7 +47,7 @@ from query_api.why_not import why_not
 # What a person can get wrong, or find in the way: one sentence each, no traceback.
 EXPECTED = (
     StoreError, QueryError, RuleError, files.InputError, mapping.MappingError, replay.ReplayError, OSError,
-    LogUnavailable,
+    LogUnavailable, LogDamaged,
 )  # fmt: skip
 
 

@@ -11,10 +11,10 @@ Guarantee: that of `connectors.store`; what is written is whole changes, and wha
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from threading import Lock, RLock
+from threading import Condition, Lock, RLock
 from typing import Any, Self
 
 import duckdb
@@ -41,6 +41,9 @@ _LOOKED_UP = {"incidents": "id", "incident_tenants": "incident_id", "transitions
 FEED_ROWS = 100_000
 NO_EVENTS = pl.DataFrame(schema=dict(TABLES["events"].columns))
 ORIGIN, SERVICE = "origin", "service"
+_AGAIN = 0.05  # seconds between interrupts: one that hits the gap between two statements has no effect
+_TOLD = ("opened", "reopened", "blast_radius_expanded", "resolved")  # of one instant, in this order
+_CLOSED = "the store is closed, or being opened again"
 
 FEED: dict[str, pl.DataType] = {
     "seq": pl.Int64(),
@@ -53,6 +56,10 @@ FEED: dict[str, pl.DataType] = {
 }
 
 
+class StoreClosedError(StoreError):
+    """The store was closed before, or while, somebody read."""
+
+
 class LiveStore(Store):
     """An open store of the service. Use `create` or `open`."""
 
@@ -63,6 +70,9 @@ class LiveStore(Store):
         self._seen = Lock()  # around what decides what a reader sees
         self._writing = RLock()
         self._readers: list[_Reader] = []
+        self._lent: set[_Reader] = set()
+        self._returned = Condition()  # around who reads
+        self._closed = False
         self.feed_end = 0
         self._told_upto: int | None = None
 
@@ -77,13 +87,16 @@ class LiveStore(Store):
     def open(cls, path: Path, read_only: bool = False) -> Self:
         """Open it. Raises StoreError, also where the store is none of the service's."""
         store = super().open(path, read_only)
-        if store.meta().get(ORIGIN) != SERVICE:
-            store.close()
+        store._recall()
+        return store
+
+    @classmethod
+    def _check(cls, path: Path, connection: duckdb.DuckDBPyConnection) -> None:
+        super()._check(path, connection)
+        if connection.execute("SELECT value FROM meta WHERE key = $1", [ORIGIN]).fetchall() != [(SERVICE,)]:
             raise StoreError(
                 f"{path.parent} holds the results of a replay: name another directory with --data, or move it away"
             )
-        store._recall()
-        return store
 
     def accept(self, changes: Changes) -> None:
         """Show changes from now on. Those that take something back are written at once: memory cannot hide a row."""
@@ -143,22 +156,44 @@ class LiveStore(Store):
 
     @contextmanager
     def reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A connection that sees everything up to now, and nothing newer while it lasts. From any thread."""
-        try:
-            reader = self._readers.pop()
-        except IndexError:
-            reader = _Reader(self.cursor())
+        """A connection that sees everything up to now, and nothing newer while it lasts. From any thread.
+
+        Raises StoreClosedError, also in the middle: see `close`.
+        """
+        reader = self._lend()
+        whole = False
         try:
             with self._seen:
                 reader.begin()
                 version, overlay = self._memtable.version, self._memtable.overlay()
             reader.show(version, overlay)
             yield reader.connection
-        except BaseException:
-            reader.close()  # it may have been interrupted in any state
+            reader.end()
+            whole = True
+        except duckdb.Error as wrong:
+            if self._closed:
+                raise StoreClosedError(_CLOSED) from wrong
             raise
-        reader.end()
-        self._readers.append(reader)
+        finally:
+            self._take_back(reader, whole=whole)
+
+    def _lend(self) -> _Reader:
+        with self._returned:
+            if self._closed:
+                raise StoreClosedError(_CLOSED)
+            reader = self._readers.pop() if self._readers else _Reader(self.cursor())
+            self._lent.add(reader)
+            return reader
+
+    def _take_back(self, reader: _Reader, *, whole: bool) -> None:
+        """whole: else it may have been interrupted in any state."""
+        with self._returned:
+            self._lent.discard(reader)
+            if whole and not self._closed:
+                self._readers.append(reader)
+            else:
+                reader.close()
+            self._returned.notify_all()
 
     @contextmanager
     def exclusive(self) -> Iterator[Self]:
@@ -167,10 +202,22 @@ class LiveStore(Store):
             yield self
 
     def close(self) -> None:
-        """Close the store. What waits is lost, and comes again from the log."""
+        """Close the store. What waits is lost, and comes again from the log.
+
+        Who is reading is interrupted: DuckDB closes no connection that is in use, and opens no file anew before all are
+        closed.
+        """
         with self._writing:
-            while self._readers:
-                self._readers.pop().close()
+            with self._returned:
+                self._closed = True
+                while self._lent:
+                    for reader in self._lent:
+                        reader.connection.interrupt()
+                    self._returned.wait(_AGAIN)
+                while self._readers:
+                    self._readers.pop().close()
+            with self._seen:
+                self._memtable.clear()
             super().close()
 
     def announced(self) -> list[tuple[tuple[str, str, str], int, str]]:
@@ -190,6 +237,17 @@ class LiveStore(Store):
                 [list(incidents)],
             ).fetchall()
         return {incident: tuple(tenants) for incident, tenants in rows}
+
+    def active(self) -> dict[str, int]:
+        """How many incidents are `Open` and `Recovering`, of all workspaces."""
+        with self.reading() as con:
+            # None of them is in the past.
+            rows = con.execute(
+                "SELECT status, count(*) FROM (SELECT id, status FROM mem_incidents UNION ALL "
+                "SELECT id, status FROM live_incidents t WHERE NOT EXISTS (FROM mem_incidents m WHERE m.id = t.id)) "
+                "WHERE status <> 'Closed' GROUP BY status"
+            ).fetchall()
+        return {"Open": 0, "Recovering": 0} | dict(rows)
 
     def note(self, meta: Mapping[str, str]) -> None:
         """Write entries of `meta`."""
@@ -267,9 +325,10 @@ class LiveStore(Store):
             (row["workspace"], "alert", row["incident_id"], row["id"], row) for row in news.alerts.iter_rows(named=True)
         ]
         # What happened before what is said about it.
-        rows.sort(key=lambda told: (told[4]["at"], told[2], told[1] == "alert", told[4].get("n", 0), told[3]))
+        rows.sort(key=_in_order)
         if self._told_upto is not None:
-            rows = [row for row in rows if not self._is_told(row[1], row[2], row[3])]
+            told_before = self._told({row[2] for row in rows})
+            rows = [row for row in rows if (row[1], row[2], row[3]) not in told_before]
         if not rows:
             return
         told = [
@@ -280,12 +339,10 @@ class LiveStore(Store):
             self._con.execute(f"INSERT INTO feed SELECT * FROM {SCRATCH}")
         self.feed_end += len(told)
 
-    def _is_told(self, kind: str, incident: str, name: str) -> bool:
-        return bool(
-            self._con.execute(
-                "SELECT 1 FROM feed WHERE kind = $1 AND incident_id = $2 AND name = $3 LIMIT 1", [kind, incident, name]
-            ).fetchall()
-        )
+    def _told(self, incidents: Iterable[str]) -> set[tuple[str, str, str]]:
+        """What the feed has of some incidents: kind, incident, name."""
+        sql = "SELECT kind, incident_id, name FROM feed WHERE incident_id IN (SELECT unnest($1))"
+        return set(self._con.execute(sql, [list(incidents)]).fetchall())
 
     def _reach(self, positions: Mapping[str, Position]) -> None:
         for partition, position in positions.items():
@@ -408,6 +465,14 @@ def _void(name: str, gone: Gone) -> list[tuple[str, list[Any]]]:
     if name == "transitions":
         found += [("t.incident_id = $1 AND t.n >= $2", [incident, step]) for incident, step in gone.steps]
     return found
+
+
+def _in_order(told: tuple[str, str, str, str, dict[str, Any]]) -> tuple[Any, ...]:
+    """Steps before the alerts of the same instant; who is told of an incident first hears that it is there."""
+    _, kind, incident, name, row = told
+    if kind == "transition":
+        return row["at"], incident, 0, row["n"]
+    return row["at"], incident, 1, row["cycle"], _TOLD.index(row["kind"]), name
 
 
 def _json(row: Mapping[str, Any]) -> str:

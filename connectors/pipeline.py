@@ -60,7 +60,8 @@ class Receipt:
 class Health:
     """How the pipeline does. lag: accepted records that are not yet committed, and the age in seconds of the oldest.
 
-    flow, log, store: None where it works, else what is wrong with it.
+    flow, log, store: None where it works, else what is wrong with it. catching_up: records that were in the log when
+    the dataflow began and that it has not come to yet; what was shown before may be missing until then.
     """
 
     flow: str | None
@@ -68,6 +69,7 @@ class Health:
     store: str | None
     lag_records: int
     lag_seconds: float
+    catching_up: int = 0
 
 
 class Pipeline(Protocol):

@@ -36,7 +36,9 @@ def open_reader(data: Path, *, writes_files: bool = False) -> Reading:
         try:
             return Reading(lake.connect(data, writes_files=writes_files), "lake")
         except FileNotFoundError:
-            raise StoreError(f"{wrong}, and nothing has been published in {data / 'lake'} yet") from None
+            raise StoreError(
+                f"{wrong}, and nothing has been published in {data / 'lake'} yet: wait for it, or ask the service's API"
+            ) from None
 
 
 def _store(path: Path, writes_files: bool) -> duckdb.DuckDBPyConnection:

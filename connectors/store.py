@@ -103,7 +103,7 @@ class Store:
         # Looked at before it is opened for writing: that alone would already change the file.
         reader = connect(path, read_only=True)
         try:
-            check_version(path, reader)
+            cls._check(path, reader)
         except StoreError:
             reader.close()
             raise
@@ -121,6 +121,11 @@ class Store:
             store.close()
             raise
         return store
+
+    @classmethod
+    def _check(cls, path: Path, connection: duckdb.DuckDBPyConnection) -> None:
+        """Raise StoreError where it cannot be used as it is."""
+        check_version(path, connection)
 
     def flush(
         self,

@@ -15,6 +15,7 @@ from threading import Lock
 
 from connectors.log import Appended
 from connectors.pipeline import Outcome, Receipt
+from connectors.store import StoreError
 
 Found = tuple[Outcome, ...]
 
@@ -76,12 +77,19 @@ class Desk:
                 if not committed and not given_up:
                     self._waiting.append(waiter)
             if committed:
-                found = self._lookup(first, waiter.count) if waiter.detail else ()
-                _soon(waiter.loop, waiter.tell, Receipt(first, waiter.count, done=True, outcomes=found))
+                _soon(waiter.loop, waiter.tell, self._found(waiter, first))
             elif waiter.late or given_up:
                 _soon(waiter.loop, waiter.expire)
 
         appended.add_done_callback(written)
+
+    def _found(self, waiter: Waiter, first: int) -> Receipt:
+        """What became of committed records; where the store cannot be asked now, that they are durable."""
+        try:
+            outcomes = self._lookup(first, waiter.count) if waiter.detail else ()
+        except StoreError:
+            return Receipt(first, waiter.count, done=False)
+        return Receipt(first, waiter.count, done=True, outcomes=outcomes)
 
     def asked(self, upto: int) -> list[tuple[int, int]]:
         """The records before `upto` whose outcome somebody waits for: (first offset, how many)."""
@@ -111,8 +119,10 @@ class Desk:
             first = waiter.first or 0
             offsets = range(first, first + waiter.count) if waiter.detail else ()
             known = all(offset in outcomes for offset in offsets)
-            found = tuple(outcomes[n] for n in offsets) if known else self._lookup(first, waiter.count)
-            receipt = Receipt(first, waiter.count, done=True, outcomes=found)
+            if known:
+                receipt = Receipt(first, waiter.count, done=True, outcomes=tuple(outcomes[n] for n in offsets))
+            else:
+                receipt = self._found(waiter, first)
             answers.setdefault(waiter.loop, []).append((waiter, receipt))
         for loop, told in answers.items():
             _soon(loop, _tell_all, told)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Sequence
-from contextlib import AbstractContextManager, ExitStack
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -25,10 +25,10 @@ from bytewax.dataflow import Dataflow
 from bytewax.recovery import RecoveryConfig
 
 from connectors import rulefiles
-from connectors.live_store import LiveStore
-from connectors.log import Log, LogBusy, LogUnavailable
+from connectors.live_store import LiveStore, StoreClosedError
+from connectors.log import Log, LogBusy, LogDamaged, LogUnavailable
 from connectors.pipeline import Health, Outcome, Receipt, Unavailable
-from connectors.store import StoreError
+from connectors.store import Position, StoreError
 from flows import live_data, outcomes
 from flows.desk import Desk, Waiter
 from flows.live_detect import LiveDetect
@@ -76,12 +76,16 @@ class LivePipeline:
 
     def __init__(self, data: Path, options: LiveOptions, rules: tuple[Rule, ...], held: ExitStack) -> None:
         self.data, self.options, self.rules = data, options, rules
-        self._held = held
-        self._log = Log.open(data / "log", clock=options.clock)
-        held.callback(self._log.close)
         self._store = _open_store(data)
         held.callback(lambda: self._store.close())
-        self._progress = LiveProgress(committed=0)
+        self._log = Log.open(data / "log", clock=options.clock)
+        held.callback(self._log.close)
+        if self._log.repaired:
+            logger.warning("log repaired", cut_bytes=self._log.repaired, next_offset=self._log.next_offset)
+        stored = self._store.positions().get(PARTITION, Position(0)).next_offset
+        _check_end(data, self._log.next_offset, stored)
+        self._progress = LiveProgress(committed=stored)
+        self._behind = self._log.next_offset  # what was in the log when the dataflow began
         self._desk = Desk(self._look_up)
         self._stop = Flag()
         self._trouble: str | None = "starting"
@@ -93,12 +97,13 @@ class LivePipeline:
         self.last_write_seconds = 0.0
         self._thread = Thread(target=self._run, name="dataflow", daemon=True)
         self._writer = Thread(target=self._keep_writing, name="store", daemon=True)
+        self._held = held.pop_all()  # where this fails before, whoever gave it lets go of everything
 
     @classmethod
     def start(cls, data: Path, options: LiveOptions | None = None, watch: Sequence[Watch] = ()) -> LivePipeline:
         """Open a data directory, made if need be, and start. watch: told of every commit, in the writer's thread.
 
-        Raises ReplayError where another process holds it, StoreError, LogUnavailable, RuleError.
+        Raises ReplayError where another process holds it, StoreError, LogDamaged, LogUnavailable, RuleError.
         """
         options = options or LiveOptions()
         rules = rulefiles.load(options.rules, with_builtin=options.builtin)
@@ -107,7 +112,7 @@ class LivePipeline:
             if options.rebuild:
                 live_data.clear(data)
             live_data.check(data)
-            pipeline = cls(data, options, rules, stack.pop_all())
+            pipeline = cls(data, options, rules, stack)
         pipeline._watchers += watch
         pipeline._thread.start()
         pipeline._writer.start()
@@ -144,9 +149,11 @@ class LivePipeline:
         self._desk.wait(waiter, appended, _refused)
         return await waiter.answer
 
-    def reading(self) -> AbstractContextManager[duckdb.DuckDBPyConnection]:
-        """A connection to the store as it is now."""
-        return self._store.reading()
+    @contextmanager
+    def reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
+        """A connection to the store as it is now. Raises Unavailable where it is being opened again."""
+        with _opened(), self._store.reading() as connection:
+            yield connection
 
     def health(self) -> Health:
         """How it does, now."""
@@ -159,7 +166,13 @@ class LivePipeline:
             store=self._store_trouble,
             lag_records=max(lag, 0),
             lag_seconds=age,
+            catching_up=max(self._behind - self._progress.committed, 0),
         )
+
+    def active(self) -> dict[str, int]:
+        """How many incidents are `Open` and `Recovering`. Raises Unavailable."""
+        with _opened():
+            return self._store.active()
 
     @property
     def store_waiting(self) -> int:
@@ -184,23 +197,22 @@ class LivePipeline:
     # ------------------------------------------------------------ the dataflow
 
     def _run(self) -> None:
-        pause = RETRY[0]
+        pause = 0.0
         while True:
             began = time.monotonic()
             try:
+                if pause:
+                    self._reopen()
                 self._flow_once()
                 self._trouble = "stopped"
                 return
             except BaseException as error:  # Bytewax raises what Rust panics with, too
                 self._trouble = _cause(error)
+                first = not pause or time.monotonic() - began > 60
+                pause = RETRY[0] if first else min(2 * pause, RETRY[1])
                 logger.error("dataflow failed", reason=self._trouble, again_in=pause)
-            pause = RETRY[0] if time.monotonic() - began > 60 else min(2 * pause, RETRY[1])
             if self._stop.wait(pause):
                 return
-            try:
-                self._reopen()
-            except StoreError as error:
-                self._trouble = str(error)
 
     def _flow_once(self) -> None:
         recovery = self.data / "recovery"
@@ -211,13 +223,13 @@ class LivePipeline:
             live_data.mark(fresh)
             fresh.rename(recovery)
         announced = self._store.announced()
+        self._behind = self._log.next_offset
         flow = self._build(announced)
         self._trouble = "starting"
         run_main(flow, epoch_interval=self.options.epoch, recovery_config=RecoveryConfig(str(recovery)))  # type: ignore[no-untyped-call]
 
     def _build(self, announced: list[tuple[tuple[str, str, str], int, str]]) -> Dataflow:
-        options, progress, upto = self.options, self._progress, self._log.next_offset
-        progress.committed = 0
+        options, progress, upto = self.options, self._progress, self._behind
         classifier, versions = Classifier(self.rules), RuleVersions(self.rules)
         flow = Dataflow("live")
         source = LogSource(self._log, options.clock, options.lateness, progress, self._stop)
@@ -236,7 +248,7 @@ class LivePipeline:
         return flow
 
     def _reopen(self) -> None:
-        """A store whose writer failed in the middle: closed and opened anew."""
+        """A store whose writer failed in the middle: closed and opened anew. Raises StoreError."""
         self._store.close()
         self._store = _open_store(self.data)
 
@@ -267,7 +279,7 @@ class LivePipeline:
             except Exception as error:  # what waits stays shown, and the dataflow stops at its next snapshot
                 if self._store_trouble is None:
                     logger.error("store not written", reason=_cause(error), again_in=RETRY[0])
-                self._store_trouble = str(error) if isinstance(error, StoreError) else _cause(error)
+                self._store_trouble = _cause(error)
                 self._stop.wait(RETRY[0])
             if self._store.feed_end > self._feed_end:
                 self._feed_end = self._store.feed_end
@@ -293,6 +305,24 @@ def _open_store(data: Path) -> LiveStore:
     return LiveStore.open(path) if path.exists() else LiveStore.create(path, SHARDS)
 
 
+def _check_end(data: Path, written: int, stored: int) -> None:
+    """Raises LogDamaged where the log has lost records: others would get their offsets, and pass for processed."""
+    if written < stored:
+        raise LogDamaged(
+            f"the log in {data / 'log'} ends before record {written:,}, but {data / 'store.duckdb'} has what came of "
+            f"{stored:,}: put the missing end of the log back, or start once with --rebuild, which goes on without it"
+        )
+
+
+@contextmanager
+def _opened() -> Iterator[None]:
+    """Let a store that is being opened again be one that may be asked later."""
+    try:
+        yield
+    except StoreClosedError as closed:
+        raise Unavailable(f"{closed}; try again") from None
+
+
 def _refused(error: BaseException) -> BaseException:
     """What a caller is told where the log refuses."""
     return Unavailable(str(error), getattr(error, "retry_after", 5))
@@ -300,6 +330,6 @@ def _refused(error: BaseException) -> BaseException:
 
 def _cause(error: BaseException) -> str:
     """The sentence at the bottom of what Bytewax wraps around an error."""
-    while error.__cause__ is not None:
+    while error.__cause__ is not None and not isinstance(error, StoreError):
         error = error.__cause__
-    return f"{type(error).__name__}: {error}"
+    return str(error) if isinstance(error, StoreError) else f"{type(error).__name__}: {error}"

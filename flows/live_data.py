@@ -8,9 +8,9 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from connectors.live_store import ORIGIN, SERVICE
+from connectors.live_store import ORIGIN, SERVICE, LiveStore
 from connectors.log_segments import segment_firsts
-from connectors.store import OutdatedStoreError, Store, StoreError
+from connectors.store import OutdatedStoreError, StoreError
 from connectors.store_file import connect
 from flows.replay import ReplayError
 from flows.snapshots import VERSION
@@ -26,10 +26,10 @@ def mark(recovery: Path) -> None:
 
 
 def check(data: Path) -> None:
-    """Raise ReplayError where another version wrote the store or the snapshots; StoreError as `Store.open`."""
+    """Raise ReplayError where another version wrote the store or the snapshots; StoreError as `LiveStore.open`."""
     try:
         if (data / STORE_FILE).exists():
-            Store.open(data / STORE_FILE, read_only=True).close()
+            LiveStore.open(data / STORE_FILE, read_only=True).close()
         recovery = data / "recovery"
         fits = not recovery.exists() or (recovery / _VERSION_FILE).read_text().strip() == str(VERSION)
     except (OutdatedStoreError, FileNotFoundError):

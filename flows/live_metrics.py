@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from contextlib import suppress
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from connectors.pipeline import Health
+from connectors.pipeline import Health, Unavailable
 from flows.live import LivePipeline
 from flows.live_sink import Seen
 
@@ -62,11 +63,16 @@ class LiveMetrics(Collector):
             ("flow_up", "1 while the dataflow runs.", float(health.flow is None)),
             ("log_up", "1 while the log takes records.", float(health.log is None)),
             ("store_up", "1 while the store can be written.", float(health.store is None)),
-            ("live_keys", "Keys that hold state: open incidents, cooldowns, windows.", float(self._live)),
+            ("live_keys", "Keys that hold settled state: open incidents, cooldowns, windows.", float(self._live)),
             ("store_waiting_events", "Events that can be queried and are not written yet.", float(waiting)),
             ("store_write_seconds", "Seconds of the last write of the store.", written),
         ):
             yield GaugeMetricFamily(f"tocsin_{name}", text, value)
+        incidents = GaugeMetricFamily("tocsin_incidents", "Incidents that are not closed.", labels=["status"])
+        with suppress(Unavailable):  # no figure is better than a wrong one
+            for status, count in self.pipeline.active().items():
+                incidents.add_metric([status], count)
+        yield incidents
 
     def describe(self) -> Iterable[Metric]:
         """Nothing beforehand: the registry would ask for the gauges instead."""

@@ -48,7 +48,7 @@ class LogPartition(StatefulSourcePartition[Batch, bytes]):
         else:
             self._intake = Intake(PARTITION, lateness, log.first_offset)
         progress.taken = self._intake.next_offset
-        progress.committed = min(progress.committed, self._intake.next_offset) or self._intake.next_offset
+        progress.committed = self._intake.next_offset
         self._ticked = 0
         self._options = DecodeOptions()
 

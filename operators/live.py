@@ -278,7 +278,8 @@ class LiveShard(Shard):
                         told.steps.pop(incident, None)
                         told.events.pop(incident, None)
             shown.settled = current
-            # Ahead by matches that wait, or by timers; time may also have settled more than anybody was shown.
+            # Ahead by matches that wait, or by timers; time may also have settled more than anybody was shown. Matches
+            # that wait may also be another incident's: then this is the last that is heard of this one.
             ahead = shown.steps.get(current, 0) > steps or shown.events.get(current, 0) > events
             # What was touched is run on right after this, and its rows come on top; but not those of settled tenants.
             if name in moved and current and ahead and name not in self._touched:

@@ -77,7 +77,9 @@ async def _readiness(services: Services) -> Ready:
     except (ControlUnavailable, TimeoutError):
         control = "The control database does not answer."
     flow = found.flow
-    if flow is None and found.lag_seconds > services.settings.ready_lag_seconds:
+    if flow is None and found.catching_up:
+        flow = f"Catching up with the log: {found.catching_up} records to go."
+    elif flow is None and found.lag_seconds > services.settings.ready_lag_seconds:
         flow = f"{found.lag_records} records wait, the oldest for {found.lag_seconds:.1f} s."
     return Ready(
         ready=flow is None and found.log is None and found.store is None and control is None,

@@ -121,8 +121,8 @@ async def follow(
             if lost:
                 yield lost
             entries = await _older(pipeline, place, workspace)
-            if len(entries) == PAGE:
-                reached = entries[-1].seq
+            if entries:  # a whole page ends before `reached`; a shorter one has what came while it was read, too
+                reached = entries[-1].seq if len(entries) == PAGE else max(reached, entries[-1].seq)
         place = max(place, reached)
         now = asyncio.get_running_loop().time()
         if entries:

@@ -6,6 +6,8 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from threading import Event as Flag
+from types import FrameType
 
 import uvicorn
 from fastapi import FastAPI
@@ -30,8 +32,17 @@ def listen(host: str, port: int) -> socket.socket:
     return listener
 
 
-def run(app: FastAPI, listener: socket.socket, *, stopping: Callable[[], None]) -> None:
-    """Serve until SIGINT or SIGTERM, then finish what is under way. stopping: called when that begins."""
+@contextmanager
+def told_to_stop() -> Iterator[Flag]:
+    """A flag for SIGINT and SIGTERM, for the time before there is a server to stop: what has begun ends as a whole."""
+    told = Flag()
+    with _handling(lambda number, frame: told.set()):
+        yield told
+
+
+def run(app: FastAPI, listener: socket.socket, told: Flag, *, stopping: Callable[[], None]) -> None:
+    """Serve until SIGINT or SIGTERM, then finish what is under way. told: that it was told so before; stopping: called
+    when stopping begins."""
     config = uvicorn.Config(
         app,
         log_config=None,
@@ -41,23 +52,31 @@ def run(app: FastAPI, listener: socket.socket, *, stopping: Callable[[], None]) 
         timeout_graceful_shutdown=GRACE,
         timeout_keep_alive=75,
     )
-    _Server(config, stopping).run(sockets=[listener])
+    _Server(config, told, stopping).run(sockets=[listener])
+
+
+@contextmanager
+def _handling(handler: Callable[[int, FrameType | None], object]) -> Iterator[None]:
+    before = {number: signal.signal(number, handler) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield
+    finally:
+        for number, old in before.items():
+            signal.signal(number, old)
 
 
 class _Server(uvicorn.Server):
-    def __init__(self, config: uvicorn.Config, stopping: Callable[[], None]) -> None:
+    def __init__(self, config: uvicorn.Config, told: Flag, stopping: Callable[[], None]) -> None:
         super().__init__(config)
+        self._told = told
         self._stopping = stopping
 
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         """Stop gracefully when told to. Uvicorn raises the signal once more afterwards; but there is more to close."""
-        before = {number: signal.signal(number, self.handle_exit) for number in (signal.SIGINT, signal.SIGTERM)}
-        try:
+        with _handling(self.handle_exit):
+            self.should_exit = self.should_exit or self._told.is_set()
             yield
-        finally:
-            for number, handler in before.items():
-                signal.signal(number, handler)
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
         self._stopping()  # streams end by themselves only when they are told

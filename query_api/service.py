@@ -59,6 +59,7 @@ def serve_until_told(
         configure(form=settings.log_format, level=settings.log_level)
         adopt(log, "uvicorn", "alembic")
         with ExitStack() as stack:
+            told = stack.enter_context(server.told_to_stop())
             listener = stack.enter_context(server.listen(host, port))
             pipeline = start()
             stack.callback(pipeline.stop)
@@ -68,6 +69,6 @@ def serve_until_told(
             app = create_app(control, pipeline, settings, rules=pipeline.rules, registry=registry, log=log)
             key = demo_key(control) if demo else None
             show_welcome(console, f"http://{host}:{listener.getsockname()[1]}", key)
-            server.run(app, listener, stopping=lambda: close_streams(pipeline))
+            server.run(app, listener, told, stopping=lambda: close_streams(pipeline))
     except (ControlError, SettingsError) as wrong:
         raise ServiceError(str(wrong)) from wrong

@@ -9,11 +9,15 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Event as Flag
+from threading import Thread
 from typing import Any
 
 import pytest
 
 from connectors.live_store import LiveStore
+from connectors.log import LogDamaged
+from connectors.memtable import Changes
 from connectors.pipeline import Outcome, Receipt, Unavailable
 from connectors.store import Store, StoreError
 from flows import live
@@ -298,6 +302,95 @@ def test_a_dataflow_that_fails_is_started_again(service: Running, monkeypatch: p
     assert service.told().incident_id == first.incident_id
     assert service.ask("SELECT event_count FROM incidents") == [(4,)]
     assert service.ask("SELECT count(*) FROM events") == [(4,)]
+
+
+def test_a_dataflow_that_fails_is_started_again_while_somebody_reads(
+    service: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A long query must not keep the store from being opened anew, or nothing would be processed ever after. Who asked
+    is told to try again."""
+    monkeypatch.setattr(live, "RETRY", (0.05, 0.2))
+    first = service.told()
+    began, told = Flag(), []
+
+    def ask() -> None:
+        try:
+            with service.pipeline.reading() as con:
+                con.execute("SELECT id FROM incidents").fetchall()
+                began.set()
+                con.execute("SELECT count(*) FROM range(1_000_000_000) a, range(1_000_000_000) b").fetchall()
+        except Unavailable as unavailable:
+            told.append(unavailable.retry_after)
+
+    asking = Thread(target=ask)
+    asking.start()
+    assert began.wait(PATIENCE)
+    with monkeypatch.context() as patch:
+        patch.setattr(LiveStore, "accept", broken)
+        assert not service.send(failed(), timeout=0.1).done
+        asking.join(PATIENCE)
+        assert told == [1]
+    eventually(lambda: service.pipeline.health().flow is None and service.pipeline.health().lag_records == 0)
+    assert service.told().incident_id == first.incident_id
+    assert service.ask("SELECT event_count FROM incidents") == [(3,)]
+
+
+def test_a_store_that_cannot_be_opened_again_is_tried_until_it_can(
+    service: Running, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Nothing ends the dataflow for good; readers are told to come back, and what is accepted meanwhile is not lost."""
+    monkeypatch.setattr(live, "RETRY", (0.05, 0.2))
+    first = service.told()
+    with monkeypatch.context() as patch:
+        patch.setattr(LiveStore, "accept", broken)
+        patch.setattr(LiveStore, "open", broken)
+        assert not service.send(failed(), timeout=0.1).done
+        eventually(lambda: service.pipeline._store._closed)
+        with pytest.raises(Unavailable, match="opened again; try again"):
+            service.ask("SELECT count(*) FROM incidents")
+        assert not service.send(failed(), timeout=0.1).done
+        assert service.pipeline.health().flow == "RuntimeError: broken"
+    eventually(lambda: service.pipeline.health().flow is None and service.pipeline.health().lag_records == 0)
+    assert service.ask("SELECT id, event_count FROM incidents") == [(first.incident_id, 3)]
+
+
+def test_it_says_when_it_is_still_catching_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a start the log may be hours ahead; a load balancer must not send readers to what is not there yet."""
+    with monkeypatch.context() as patch:
+        patch.setattr(live, "classify", broken)
+        with running(tmp_path / "data") as service:
+            assert not service.send(*[failed()] * 3, timeout=0.1).done
+    held_up, shown = Flag(), LiveStore.accept
+
+    def slow(store: LiveStore, changes: Changes) -> None:
+        if "events" in changes.tables:
+            assert held_up.wait(PATIENCE)
+        shown(store, changes)
+
+    monkeypatch.setattr(LiveStore, "accept", slow)
+    with running(tmp_path / "data") as service:
+        eventually(lambda: service.pipeline.health().flow is None)
+        assert service.pipeline.health().catching_up == 3
+        assert not service.send(failed(), timeout=0.1).done
+        assert service.pipeline.health().catching_up == 3  # what comes now is lag
+        held_up.set()
+        eventually(lambda: service.pipeline.health().catching_up == 0 == service.pipeline.health().lag_records)
+
+
+def test_a_log_that_lost_its_end_is_not_gone_on_with(tmp_path: Path) -> None:
+    """New events would get the offsets of lost ones, and pass for processed. The sentence says what to do; doing it
+    works."""
+    data = tmp_path / "data"
+    with running(data) as service:
+        service.told(id="one")
+        service.told(id="two")
+    [segment] = (data / "log").iterdir()
+    segment.write_bytes(segment.read_bytes().splitlines(keepends=True)[0])
+    with pytest.raises(LogDamaged, match=r"ends before record 1, but .*store.duckdb has what came of 2.*--rebuild"):
+        LivePipeline.start(data)
+    with running(data, rebuild=True) as service:
+        eventually(lambda: service.ask("SELECT id FROM events") == [("one",)])
+        assert service.told(id="three").event_id == "three"
 
 
 @pytest.mark.parametrize("error", [StoreError("disk full"), KeyError("a bug")])

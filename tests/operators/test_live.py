@@ -194,6 +194,20 @@ def test_an_incident_whose_cooldown_passes_at_a_restart_stays() -> None:
     assert unnamed(plant.ask(START + 1920 * S, settle=True)) == unnamed(expected(oracle.run(brought, START + 1920 * S)))
 
 
+def test_an_incident_that_ends_while_the_next_one_waits_stays() -> None:
+    """Matches of the key's next incident wait for their watermark when the first one becomes final: a restart after
+    that must not lose it."""
+    plant = LivePlant(["p"])
+    brought = [at(0, 0), at(2000, 1)]
+    plant.add("p", START + 100 * S, brought)
+    plant.ask(START + 2000 * S)
+    for seconds in (1000, 1900):
+        plant.add("p", START + seconds * S, [])
+        plant.ask(START + 2000 * S, settle=True)
+    plant.throw_away()
+    assert unnamed(plant.ask(START + 2000 * S)) == unnamed(expected(oracle.run(brought, START + 2000 * S)))
+
+
 def test_news_are_told_once() -> None:
     """A feed's reader gets each step and each alert once, however often they are computed, settled and shown again."""
     plant = LivePlant(["p"])

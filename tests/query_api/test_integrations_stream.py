@@ -130,6 +130,30 @@ def test_resuming_sends_everything_since_once_and_in_order(
     tell(pipeline, story)
 
 
+def test_what_happens_while_a_reader_resumes_is_not_sent_twice(
+    pipeline: FakePipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It reads the store, which by then has more than the tail knew: right after a restart, that is usual."""
+    announce(pipeline, times=3)
+    older = integrations_stream.page_after
+
+    def page_after(*asked: Any) -> Any:
+        monkeypatch.undo()
+        announce(pipeline, times=2)
+        return older(*asked)
+
+    async def story(tail: Tail, reader: Reader) -> None:
+        monkeypatch.setattr(integrations_stream, "page_after", page_after)
+        stream = await reader.start(0)
+        assert [event["id"] for event in await take(stream, 5)] == [1, 2, 3, 4, 5]
+        while tail.last < 5:
+            await asyncio.sleep(0.01)
+        announce(pipeline)
+        assert [event["id"] for event in await take(stream, 1)] == [6]
+
+    tell(pipeline, story)
+
+
 def test_a_reader_that_falls_behind_misses_nothing(pipeline: FakePipeline, monkeypatch: pytest.MonkeyPatch) -> None:
     """More happens than memory holds while it is slow: it goes on from the store."""
     monkeypatch.setattr(integrations_feed, "HELD", 3)

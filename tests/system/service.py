@@ -54,13 +54,8 @@ class Service:
 
     def start(self, *, ready: bool = True, port: int = 0) -> Service:
         """Start it; wait until it answers, and until it is ready."""
-        assert self._process is None, "it runs already"
         before = len(self.output)
-        with self._printed.open("ab") as out:
-            self._process = subprocess.Popen(
-                [*COMMAND, "serve", "--data", str(self.data), "--port", str(port), *self._args], cwd=ROOT,
-                env=self._env, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, start_new_session=True,
-            )  # fmt: skip
+        self.launch(port=port)
         assert until(lambda: _URL.search(self.output, before) is not None or self._ended), "it does not start"
         found = _URL.search(self.output, before)
         assert found is not None, f"it ended: {self.output[before:][-5000:]}"
@@ -72,6 +67,15 @@ class Service:
         if ready:
             self.wait_ready()
         return self
+
+    def launch(self, *, port: int = 0) -> None:
+        """Start it; wait for nothing."""
+        assert self._process is None, "it runs already"
+        with self._printed.open("ab") as out:
+            self._process = subprocess.Popen(
+                [*COMMAND, "serve", "--data", str(self.data), "--port", str(port), *self._args], cwd=ROOT,
+                env=self._env, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, start_new_session=True,
+            )  # fmt: skip
 
     def wait_ready(self) -> None:
         """Wait until it says that it is ready, and has caught up with its log."""
@@ -91,9 +95,18 @@ class Service:
 
     def stop(self, number: int = signal.SIGTERM) -> int:
         """Ask it to stop and wait; its exit code."""
+        self.signal(number)
+        return self.wait()
+
+    def signal(self, number: int) -> None:
+        """Send it a signal."""
+        assert self._process is not None
+        self._process.send_signal(number)
+
+    def wait(self) -> int:
+        """Wait until it has ended; its exit code."""
         process, self._process = self._process, None
         assert process is not None
-        process.send_signal(number)
         try:
             return process.wait(PATIENCE)
         except subprocess.TimeoutExpired:
