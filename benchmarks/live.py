@@ -182,6 +182,8 @@ async def single(served: Served, rate: float, seconds: float) -> None:
 
     for body in bodies[:200]:
         await one(body, 0.0)
+    # The tenants are known then: each is registered once in its life, with a transaction of its own.
+    await client.post(BATCH, b"\n".join(bodies).replace(b"@", now()), "application/x-ndjson")
     took.clear()
     cpu, began, tasks = served.cpu(), time.perf_counter(), list[asyncio.Task[None]]()
     for number, body in enumerate(bodies[200:]):

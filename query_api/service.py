@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -68,6 +69,10 @@ def serve_until_told(
             stack.callback(control.close)
             app = create_app(control, pipeline, settings, rules=pipeline.rules, registry=registry, log=log)
             key = demo_key(control) if demo else None
+            # What is here now stays: looking through it for garbage would stop everything for a tenth of a second.
+            gc.collect()
+            gc.freeze()
+            stack.callback(gc.unfreeze)
             show_welcome(console, f"http://{host}:{listener.getsockname()[1]}", key)
             server.run(app, listener, told, stopping=lambda: close_streams(pipeline))
     except (ControlError, SettingsError) as wrong:
