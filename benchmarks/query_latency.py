@@ -19,7 +19,6 @@ import sys
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -29,12 +28,14 @@ import uvicorn
 from fastapi import FastAPI, Request, Response
 
 from benchmarks.http import Client, quantiles
+from benchmarks.live import lines, now
 from benchmarks.live_store import WORKSPACE, make
 from benchmarks.measure import machine
 from flows.live import LivePipeline
 from query_api import integrations, reading
 from query_api.caller import Caller, caller
 from query_api.envelope import ApiError
+from query_api.service import SWITCH
 from query_api.services import Services
 from query_api.settings import ServiceSettings
 
@@ -49,13 +50,13 @@ def main() -> None:
     parser.add_argument("--incidents", type=int, default=100_000)
     parser.add_argument("--seconds", type=float, default=30)
     parser.add_argument("--rate", type=float, default=50, help="requests a second")
-    parser.add_argument("--ingest", type=int, default=20_000, help="events a second written meanwhile")
+    parser.add_argument("--ingest", type=int, nargs="*", default=[2_000, 20_000], help="events/s written meanwhile")
     parser.add_argument("--keep", type=Path, help="a directory for the store; used again where it has one")
     parser.add_argument("--serve", type=Path, help=argparse.SUPPRESS)
     parser.add_argument("--port", type=int, help=argparse.SUPPRESS)
     given = parser.parse_args()
     if given.serve:
-        serve(given.serve, given.port, given.ingest)
+        serve(given.serve, given.port, *given.ingest)
         return
     with _directory(given.keep) as directory:
         path = directory / "store.duckdb"
@@ -65,7 +66,7 @@ def main() -> None:
             print(f"store: {path.stat().st_size / 2**20:.0f} MiB, made in {time.perf_counter() - began:.0f} s")
         print(orjson.dumps(machine()).decode())
         questions = _questions(path)
-        for ingest in (0, given.ingest):
+        for ingest in (0, *given.ingest):
             print(f"\n{given.rate:g} requests/s, {ingest:,} events/s written meanwhile; ms")
             _measured(directory, ingest, questions, given.rate, given.seconds)
 
@@ -145,6 +146,7 @@ async def _ask(port: int, questions: dict[str, list[str]], rate: float, seconds:
 
 def serve(directory: Path, port: int, ingest: int) -> None:
     """Serve the store, and take events."""
+    sys.setswitchinterval(SWITCH)
     pipeline = LivePipeline.start(directory)
     app = FastAPI()
     app.state.services = Services(_NoTenants(), pipeline, ServiceSettings(), pipeline.rules)  # type: ignore[arg-type]
@@ -173,21 +175,14 @@ def serve(directory: Path, port: int, ingest: int) -> None:
 
 async def _take(pipeline: LivePipeline, ingest: int) -> None:
     """Submit batches, BATCHES a second, as the batch endpoint does."""
-    chance = random.Random(2)
-    due = time.perf_counter()
+    mixed, size, due = list(lines(50 * ingest // BATCHES)), ingest // BATCHES, time.perf_counter()
     while True:
-        now = datetime.now(UTC).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
-        bodies = [
-            b'{"time":"%b","source":"service-%d","type":"%b","code":"200","tenant":"tenant-%d","attributes":{"n":%d}}'
-            % (now.encode(), chance.randrange(500), _TYPES[chance.randrange(10)], chance.randrange(1000), n)
-            for n in range(ingest // BATCHES)
-        ]
-        await pipeline.submit(bodies, WORKSPACE, detail=False, timeout=30)
-        due += 1 / BATCHES
-        await asyncio.sleep(max(0.0, due - time.perf_counter()))
-
-
-_TYPES = [b"request_completed"] * 7 + [b"auth_failed", b"request_timeout", b"webhook_failed"]
+        for first in range(0, len(mixed), size):
+            at = now()
+            bodies = [body.replace(b"@", at) for body in mixed[first : first + size]]
+            await pipeline.submit(bodies, WORKSPACE, detail=False, timeout=30)
+            due += 1 / BATCHES
+            await asyncio.sleep(max(0.0, due - time.perf_counter()))
 
 
 class _NoTenants:

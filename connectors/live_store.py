@@ -21,7 +21,7 @@ import duckdb
 import orjson
 import polars as pl
 
-from connectors.memtable import SHOWN, Changes, Memtable, joined
+from connectors.memtable import SHOWN, Changes, Memtable, Seen, joined
 from connectors.schema import TABLES, column_list, create_table, sql_type
 from connectors.sql import SCRATCH, scratch
 from connectors.store import HOT_ROWS, Position, Store, StoreError
@@ -165,8 +165,8 @@ class LiveStore(Store):
         try:
             with self._seen:
                 reader.begin()
-                version, overlay = self._memtable.version, self._memtable.overlay()
-            reader.show(version, overlay)
+                seen = self._memtable.seen()
+            reader.show(seen)
             yield reader.connection
             reader.end()
             whole = True
@@ -377,6 +377,9 @@ class LiveStore(Store):
         self.feed_end = int(end)
 
 
+_NO_ROWS = {name: pl.DataFrame(schema=dict(table.columns)).to_arrow() for name, table in SHOWN.items()}
+
+
 class _Reader:
     """A connection whose names show what is written and what is not, of one instant."""
 
@@ -391,25 +394,25 @@ class _Reader:
         self.connection.execute("BEGIN")
         self.connection.execute("SELECT 1 FROM positions LIMIT 1").fetchall()  # the first statement fixes the instant
 
-    def show(self, version: int, overlay: Mapping[str, pl.DataFrame]) -> None:
-        """See these rows before what is written. version: of the memtable; overlay: only what has any.
+    def show(self, seen: Seen) -> None:
+        """See these rows before what is written.
 
         A view slows every statement. Where it has no rows it goes; not at once, but when nothing came since the last
         time: to make one takes longer than to read through it.
         """
-        if version == self._version:
+        overlay = seen.tables()
+        if seen.version == self._version:
             for name in self._overlaid.difference(overlay):
                 self.connection.execute(f"DROP VIEW temp.main.{name}")
                 self.connection.unregister(f"mem_{name}")
             self._overlaid.intersection_update(overlay)
             return
         for name in self._overlaid.union(overlay):
-            rows = overlay[name] if name in overlay else pl.DataFrame(schema=dict(SHOWN[name].columns))
-            self.connection.register(f"mem_{name}", rows.to_arrow())
+            self.connection.register(f"mem_{name}", overlay[name] if name in overlay else _NO_ROWS[name])
             if name not in self._overlaid:
                 self.connection.execute(_overlaid(self._catalog, name))
         self._overlaid.update(overlay)
-        self._version = version
+        self._version = seen.version
 
     def end(self) -> None:
         """Let go of the instant."""

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from threading import Lock
 
 import polars as pl
+import pyarrow as pa
 
 from connectors.schema import TABLES, Table
 from connectors.store import Position
@@ -55,6 +57,22 @@ def joined(changes: Sequence[Changes]) -> Changes:
     )
 
 
+class Seen:
+    """The changes of one version. Safe in any thread."""
+
+    def __init__(self, version: int, changes: tuple[Changes, ...]) -> None:
+        self.version, self.changes = version, changes
+        self._lock = Lock()
+        self._tables: Mapping[str, pa.Table] | None = None
+
+    def tables(self) -> Mapping[str, pa.Table]:
+        """`Memtable.overlay`, as readers take it; made once, by whoever asks first."""
+        with self._lock:
+            if self._tables is None:
+                self._tables = {name: frame.to_arrow() for name, frame in _shown(self.changes).items()}
+            return self._tables
+
+
 class Memtable:
     """Changes that wait to be written, and those that are being written. version: counts what was added or dropped."""
 
@@ -63,7 +81,7 @@ class Memtable:
         self.events = 0  # rows of events that wait
         self._waiting: list[Changes] = []
         self._leaving: list[Changes] = []
-        self._overlay: tuple[int, dict[str, pl.DataFrame]] = (-1, {})
+        self._now = Seen(0, ())
 
     def __bool__(self) -> bool:
         return bool(self._waiting or self._leaving)
@@ -94,14 +112,18 @@ class Memtable:
         self._waiting, self._leaving, self.events = [], [], 0
         self.version += 1
 
+    def seen(self) -> Seen:
+        """What a reader sees from now on."""
+        if self._now.version != self.version:
+            self._now = Seen(self.version, (*self._leaving, *self._waiting))
+        return self._now
+
     def overlay(self) -> Mapping[str, pl.DataFrame]:
         """The rows of SHOWN that are not written yet, one for each key; only what has any."""
-        if self._overlay[0] != self.version:
-            self._overlay = (self.version, _shown([*self._leaving, *self._waiting]))
-        return self._overlay[1]
+        return _shown(self.seen().changes)
 
 
-def _shown(changes: list[Changes]) -> dict[str, pl.DataFrame]:
+def _shown(changes: Sequence[Changes]) -> dict[str, pl.DataFrame]:
     if not changes:
         return {}
     whole = joined(changes)

@@ -25,6 +25,7 @@ from bytewax.dataflow import Dataflow
 from bytewax.recovery import RecoveryConfig
 
 from connectors import rulefiles
+from connectors.formats import jsonl
 from connectors.live_store import LiveStore, StoreClosedError
 from connectors.log import Log, LogBusy, LogDamaged, LogUnavailable
 from connectors.pipeline import Health, Outcome, Receipt, Unavailable
@@ -96,6 +97,8 @@ class LivePipeline:
         self._store_trouble: str | None = None
         self.last_write_seconds = 0.0
         self._thread = Thread(target=self._run, name="dataflow", daemon=True)
+        # Loading it takes a second, which nobody should wait for in the middle of the first large batch.
+        self._scanner = Thread(target=jsonl.warm, name="scanner", daemon=True)
         self._writer = Thread(target=self._keep_writing, name="store", daemon=True)
         self._held = held.pop_all()  # where this fails before, whoever gave it lets go of everything
 
@@ -116,13 +119,14 @@ class LivePipeline:
         pipeline._watchers += watch
         pipeline._thread.start()
         pipeline._writer.start()
+        pipeline._scanner.start()
         return pipeline
 
     def stop(self) -> None:
         """Finish what is under way, take a snapshot, close everything. What was accepted is in the log."""
         self._stop.set()
         self._write_now.set()
-        for thread in (self._thread, self._writer):
+        for thread in (self._thread, self._writer, self._scanner):
             if thread.is_alive():
                 thread.join()
         self._desk.give_up()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gc
+import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
@@ -20,6 +21,8 @@ from query_api.integrations_feed import close_streams
 from query_api.logs import adopt, configure, make_log
 from query_api.settings import ServiceSettings, SettingsError
 from query_api.welcome import demo_key, show_welcome
+
+SWITCH = 0.0005  # seconds that a thread may keep the interpreter from others
 
 
 class ServiceError(Exception):
@@ -69,6 +72,8 @@ def serve_until_told(
             stack.callback(control.close)
             app = create_app(control, pipeline, settings, rules=pipeline.rules, registry=registry, log=log)
             key = demo_key(control) if demo else None
+            # Who asks while much comes in waits for the interpreter a dozen times a question.
+            sys.setswitchinterval(SWITCH)
             # What is here now stays: looking through it for garbage would stop everything for a tenth of a second.
             gc.collect()
             gc.freeze()
