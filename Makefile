@@ -14,10 +14,10 @@ N ?= 1_000_000
 REPEAT ?= 3
 ARGS ?=
 
-.PHONY: help install demo run test lint format bench chaos clean
+.PHONY: help install demo run test lint format bench bench-live chaos clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-9s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(STAMP) ## a virtual environment in .venv with the `tocsin` command
 
@@ -58,7 +58,10 @@ format: $(STAMP) ## rewrite the code in the house format
 bench: $(STAMP) ## measure against the references: make bench N=10_000_000 REPEAT=3
 	@$(BIN)/python -m benchmarks.run --events $(N) --repeat $(REPEAT) $(ARGS)
 
-chaos: $(STAMP) ## kill replays at random moments, resume, compare: TOCSIN_CHAOS_ROUNDS=50
+bench-live: $(STAMP) ## measure the live service: latency, rates, idle CPU, memory over ten simulated hours
+	@$(BIN)/python -m benchmarks.live $(ARGS)
+
+chaos: $(STAMP) ## kill replays and the service at random moments, go on, compare: TOCSIN_CHAOS_ROUNDS=50
 	@TOCSIN_CHAOS_ROUNDS=$${TOCSIN_CHAOS_ROUNDS:-50} $(BIN)/python -m pytest -m chaos $(ARGS)
 
 clean: ## remove the environment, caches and benchmark files
