@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -22,6 +23,16 @@ def test_a_reader_sees_the_oracle_of_what_has_arrived(
 ) -> None:
     """An answer is immediate and right, whatever was settled before and however often somebody restarted."""
     plant = LivePlant(scenario.records, shards, eager=eager)
+    until = follow(data, scenario, plant, plant.restart)
+    # Once every watermark has passed everything, all of it is final.
+    end = max(until, scenario.end) + 1
+    for name in scenario.records:
+        plant.add(name, end, [])
+    assert unnamed(plant.ask(end, settle=True)) == unnamed(expected(oracle.run(scenario.matches, end)))
+
+
+def follow(data: st.DataObject, scenario: Scenario, plant: LivePlant, restart: Callable[[], None]) -> int:
+    """Bring the scenario step by step; whoever asks sees what has arrived. The instant, µs, of the last question."""
     brought: list[Match] = []
     until = START
     for step in data.draw(arrivals(scenario)):
@@ -29,16 +40,12 @@ def test_a_reader_sees_the_oracle_of_what_has_arrived(
         brought += items
         plant.add(step.partition, step.watermark, items)
         if step.restart:
-            plant.restart()
+            restart()
         if step.ask is not None or step.settle:
             until = max(until, latest(brought, plant)) + max(0, (step.ask or 0) - 1)
             seen = plant.ask(until, settle=step.settle)
             assert unnamed(seen) == unnamed(expected(oracle.run(brought, until)))
-    # Once every watermark has passed everything, all of it is final.
-    end = max(until, scenario.end) + 1
-    for name in scenario.records:
-        plant.add(name, end, [])
-    assert unnamed(plant.ask(end, settle=True)) == unnamed(expected(oracle.run(scenario.matches, end)))
+    return until
 
 
 def latest(brought: list[Match], plant: LivePlant) -> int:
@@ -167,18 +174,7 @@ def test_what_is_not_final_can_be_thrown_away_and_shown_again(
 ) -> None:
     """As a store does that starts again from a snapshot: what is final stays, all else must come anew, and the same."""
     plant = LivePlant(scenario.records, eager=eager)
-    brought: list[Match] = []
-    until = START
-    for step in data.draw(arrivals(scenario)):
-        items = scenario.claimed(step.partition, step.rows)
-        brought += items
-        plant.add(step.partition, step.watermark, items)
-        if step.restart:
-            plant.throw_away()
-        if step.ask is not None or step.settle:
-            until = max(until, latest(brought, plant)) + max(0, (step.ask or 0) - 1)
-            seen = plant.ask(until, settle=step.settle)
-            assert unnamed(seen) == unnamed(expected(oracle.run(brought, until)))
+    follow(data, scenario, plant, plant.throw_away)
 
 
 def test_an_incident_whose_cooldown_passes_at_a_restart_stays() -> None:
