@@ -39,6 +39,12 @@ def decoders() -> ThreadPoolExecutor:
     return ThreadPoolExecutor(max(1, os.cpu_count() or 1), thread_name_prefix="decode")
 
 
+@cache
+def reader() -> ThreadPoolExecutor:
+    """The one thread that reads and cuts into chunks, in the order in which it is asked to."""
+    return ThreadPoolExecutor(1, thread_name_prefix="read")
+
+
 @dataclass(frozen=True, slots=True)
 class _Ahead:
     """A chunk on its way: what it decodes to, and where the reader stood after it."""
@@ -68,7 +74,7 @@ class FilePartition(StatefulSourcePartition[Batch, bytes]):
         if state is None and self._reader is not None:
             self._intake.next_offset = self._reader.first
         self._chunks: Iterator[Chunk] = self._reader.chunks() if self._reader is not None else iter(())
-        self._queue: deque[_Ahead] = deque()
+        self._queue: deque[Future[_Ahead | None]] = deque()
         self._ahead = ahead
         self._paused = False
         if self._ended:
@@ -82,12 +88,13 @@ class FilePartition(StatefulSourcePartition[Batch, bytes]):
         if self._paused:
             return []
         self._read_ahead()
-        if not self._queue:
+        first = self._queue[0].result()
+        if first is None:
             self._ended = True
             self._board.end(self._name)
             return self._intake.finish()
-        first = self._queue.popleft()
         decoded = first.decoded.result()
+        self._queue.popleft()
         self._read_ahead()
         self._position = first.position
         batches = self._intake.take(decoded.frame, decoded.rejects, decoded.records, self._plan.wall)
@@ -105,17 +112,23 @@ class FilePartition(StatefulSourcePartition[Batch, bytes]):
     def close(self) -> None:
         """Let go of the file."""
         for chunk in self._queue:
-            chunk.decoded.cancel()
+            chunk.cancel()
+        for chunk in self._queue:
+            if not chunk.cancelled() and (ahead := chunk.result()) is not None:
+                ahead.decoded.cancel()
         if self._reader is not None:
             self._reader.close()
 
     def _read_ahead(self) -> None:
         while len(self._queue) < self._ahead:
-            chunk = next(self._chunks, None)
-            if chunk is None:
-                return
-            decoded = decoders().submit(decode, self._format, chunk, self._options)
-            self._queue.append(_Ahead(decoded, chunk.position, chunk.consumed))
+            self._queue.append(reader().submit(self._next_chunk))
+
+    def _next_chunk(self) -> _Ahead | None:
+        chunk = next(self._chunks, None)
+        if chunk is None:
+            return None
+        decoded = decoders().submit(decode, self._format, chunk, self._options)
+        return _Ahead(decoded, chunk.position, chunk.consumed)
 
 
 class FileSource(FixedPartitionedSource[Batch, bytes]):
