@@ -1,8 +1,8 @@
 """A shard that answers at once: settled rows, and in their place what the pending matches make of them so far (S11).
 
-Each step settles what no late record can reach and runs a copy of the keys that something happened to through all
-their pending matches. What a key showed before and no longer does is taken back; keys that nothing happened to are not
-looked at.
+Each step runs a copy of the keys that something happened to through their pending matches, from as far ahead as they
+have been run already (`ahead`). What a key showed before and no longer does is taken back; keys that nothing happened
+to are not looked at. Now and then a step settles what no late record can reach.
 """
 
 from __future__ import annotations

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Sequence
+from threading import Lock
 
 import msgspec
 import orjson
@@ -48,9 +49,8 @@ def decode(chunk: bytes, options: DecodeOptions) -> Decoded:
 
 
 def warm() -> None:
-    """Compile the scanner, which takes some ten seconds, and keep the result for later processes."""
-    line = b'{"time":"2026-01-31T08:30:00Z","source":"a","type":"b"}\n'
-    _scanned(line, DecodeOptions(), _scanner.load())
+    """Load the scanner, in half a second; where none was kept compile it first, in some ten, and keep it."""
+    _scanner.load()
 
 
 class _Scanner:
@@ -59,21 +59,29 @@ class _Scanner:
     def __init__(self) -> None:
         self.scan: _Scan | None = None
         self.unscanned = 0  # bytes decoded without it
+        self._loading = Lock()
 
     def of(self, size: int) -> _Scan | None:
-        """The scanner for a chunk of so many bytes, None where it is not worth it."""
+        """The scanner for a chunk of so many bytes, None where it is not worth it, or not there yet."""
         if size < WORTHWHILE:
             return None
         if self.scan is None:
             self.unscanned += size
-            return self.load() if self.unscanned >= LOADING else None
+            if self.unscanned >= LOADING:
+                self.load()
         return self.scan
 
-    def load(self) -> _Scan:
-        from connectors.formats.scanner import frames
+    def load(self) -> None:
+        """Load it, unless somebody else is about to: nobody needs to wait for it."""
+        if self.scan is not None or not self._loading.acquire(blocking=False):
+            return
+        try:
+            from connectors.formats.scanner import frames
 
-        self.scan = frames.decode
-        return self.scan
+            frames.decode(b'{"time":"2026-01-31T08:30:00Z","source":"a","type":"b"}\n', DecodeOptions())
+            self.scan = frames.decode
+        finally:
+            self._loading.release()
 
 
 _scanner = _Scanner()
