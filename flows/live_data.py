@@ -8,6 +8,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
+import polars as pl
+
 from connectors.live_store import ORIGIN, SERVICE, LiveStore
 from connectors.log_segments import segment_firsts
 from connectors.store import OutdatedStoreError, StoreError
@@ -22,7 +24,11 @@ _DERIVED = (STORE_FILE, f"{STORE_FILE}.wal", "analyst.duckdb", "lake", "recovery
 
 def mark(recovery: Path) -> None:
     """Note in a recovery directory which version's snapshots it will hold."""
-    (recovery / _VERSION_FILE).write_text(f"{VERSION}\n")
+    (recovery / _VERSION_FILE).write_text(_version())
+
+
+def _version() -> str:
+    return f"{VERSION}, hashes of Polars {pl.__version__}\n"
 
 
 def check(data: Path) -> None:
@@ -31,7 +37,7 @@ def check(data: Path) -> None:
         if (data / STORE_FILE).exists():
             LiveStore.open(data / STORE_FILE, read_only=True).close()
         recovery = data / "recovery"
-        fits = not recovery.exists() or (recovery / _VERSION_FILE).read_text().strip() == str(VERSION)
+        fits = not recovery.exists() or (recovery / _VERSION_FILE).read_text() == _version()
     except (OutdatedStoreError, FileNotFoundError):
         fits = False
     if not fits:

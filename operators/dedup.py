@@ -75,7 +75,7 @@ class Deduplicator:
         seen = self._first_seen(ids)
         new = _new(ids, seen)
         self._forget(ids.take(new & (seen != _UNSEEN)))  # they outlived their 24 h: the new sighting is the first again
-        self._add(ids.take(new), now - REMEMBERED)
+        self._add(_last(ids.take(new)), now - REMEMBERED)
         if new.all():
             return frame
         self.dropped += int((~new).sum())
@@ -136,6 +136,13 @@ class Deduplicator:
             )
         self._runs = [Run(*run) for run in state["runs"]]
         self.dropped = state["dropped"]
+
+
+def _last(ids: Run) -> Run:
+    """The last of the sorted sightings of each id: a batch may span more than 24 h."""
+    last = np.ones(ids.size, np.bool_)
+    last[:-1] = (ids.low[1:] != ids.low[:-1]) | (ids.high[1:] != ids.high[:-1])
+    return ids.take(last)
 
 
 def _new(ids: Run, seen: NDArray[np.int64]) -> Mask:

@@ -59,6 +59,15 @@ def test_a_repetition_is_dropped_for_less_than_24_hours(after: int, dropped: boo
     assert dedup.dropped == int(dropped)
 
 
+def test_an_id_that_counts_twice_in_a_batch_is_remembered_by_its_last_time() -> None:
+    """A sparse file puts days into one batch: a retry right after it must not count."""
+    dedup, clock = Deduplicator(), PartitionClock(30 * S)
+    out = []
+    for batch in ([named(0, 0), named(1, 3 * D)], [named(2, 3 * D + 1)]):
+        out += dedup.filter(clock.stamp(frame(batch), WALL).frame)["offset"].to_list()
+    assert out == [0, 1]
+
+
 def test_24_hours_run_from_the_first_not_from_the_last_repetition() -> None:
     """A sender that retries every hour for ever is heard once a day, not never again."""
     assert kept(named(0, 0), named(1, D - M), named(2, D), named(3, D + M), named(4, 2 * D)) == [0, 2, 4]
