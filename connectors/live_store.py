@@ -41,6 +41,7 @@ _LOOKED_UP = {"incidents": "id", "incident_tenants": "incident_id", "transitions
 FEED_ROWS = 100_000
 NO_EVENTS = pl.DataFrame(schema=dict(TABLES["events"].columns))
 ORIGIN, SERVICE = "origin", "service"
+TOLD = "feed_upto"  # in `meta`: the feed has the news of all records before
 _AGAIN = 0.05  # seconds between interrupts: one that hits the gap between two statements has no effect
 _TOLD = ("opened", "reopened", "blast_radius_expanded", "resolved")  # of one instant, in this order
 _CLOSED = "the store is closed, or being opened again"
@@ -133,6 +134,7 @@ class LiveStore(Store):
     def _write_out(self, changes: Changes) -> None:
         tables = dict(changes.tables)
         staged = self._events.stage(tables.pop("events", NO_EVENTS))
+        before = self.feed_end, self._told_upto
         self._con.execute("BEGIN")
         try:
             self._events.apply(staged)
@@ -150,6 +152,7 @@ class LiveStore(Store):
                 self._memtable.drop()
         except BaseException as wrong:
             self._rollback()
+            self.feed_end, self._told_upto = before
             if isinstance(wrong, duckdb.Error):
                 raise StoreError(f"cannot write to {self.path}: {first_line(wrong)}") from wrong
             raise
@@ -223,8 +226,7 @@ class LiveStore(Store):
     def announced(self) -> list[tuple[tuple[str, str, str], int, str]]:
         """The incidents that are shown and not settled: key, opened at (µs), id."""
         rows = self._con.execute(
-            "SELECT workspace, rule_id, group_key, epoch_us(opened_at), id FROM live_incidents WHERE NOT settled "
-            "ORDER BY id"
+            "SELECT workspace, rule_id, group_key, epoch_us(opened_at), id FROM live_incidents ORDER BY id"
         ).fetchall()
         return [((workspace, rule, group), opened, incident) for workspace, rule, group, opened, incident in rows]
 
@@ -241,11 +243,8 @@ class LiveStore(Store):
     def active(self) -> dict[str, int]:
         """How many incidents are `Open` and `Recovering`, of all workspaces."""
         with self.reading() as con:
-            # None of them is in the past.
             rows = con.execute(
-                "SELECT status, count(*) FROM (SELECT id, status FROM mem_incidents UNION ALL "
-                "SELECT id, status FROM live_incidents t WHERE NOT EXISTS (FROM mem_incidents m WHERE m.id = t.id)) "
-                "WHERE status <> 'Closed' GROUP BY status"
+                "SELECT status, count(*) FROM incidents WHERE status IN ('Open', 'Recovering') GROUP BY status"
             ).fetchall()
         return {"Open": 0, "Recovering": 0} | dict(rows)
 
@@ -281,6 +280,10 @@ class LiveStore(Store):
         Ask what was `announced` before. What the feed has already is not told again.
         """
         known = {name: position.next_offset for name, position in self.positions().items()}
+        told = max((known.get(name, 0) for name in positions), default=0)
+        # Kept, because `resume` takes the positions back: the next crash may come before they are reached again.
+        told = max(told, int(self.meta().get(TOLD, 0)))
+        self.note({TOLD: str(told)})
         self.resume({**known, **positions})
         with self._transaction():
             # First what belongs to the incidents that go.
@@ -292,7 +295,7 @@ class LiveStore(Store):
                 self._con.execute(f"DELETE FROM live_{name} WHERE NOT settled")
         with self._seen:
             self._memtable.clear()
-        self._told_upto = max((known.get(name, 0) for name in positions), default=0)
+        self._told_upto = told
 
     # ------------------------------------------------------------ what a commit writes
 

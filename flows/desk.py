@@ -9,13 +9,12 @@ from __future__ import annotations
 import asyncio
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from threading import Lock
 
 from connectors.log import Appended
 from connectors.pipeline import Outcome, Receipt
-from connectors.store import StoreError
 
 Found = tuple[Outcome, ...]
 
@@ -54,6 +53,7 @@ class Desk:
 
     def __init__(self, lookup: Callable[[int, int], Found]) -> None:
         self._lookup = lookup
+        self._asking = ThreadPoolExecutor(1, thread_name_prefix="lookup")
         self._lock = Lock()
         self._waiting: deque[Waiter] = deque()
         self._committed = 0
@@ -65,6 +65,8 @@ class Desk:
         """Let a waiter wait for records on their way into the log. refusal: what it is told where they are refused."""
 
         def written(done: Future[Appended]) -> None:
+            if done.cancelled():
+                return
             error = done.exception()
             if error is not None:
                 _soon(waiter.loop, waiter.tell, refusal(error))
@@ -77,17 +79,30 @@ class Desk:
                 if not committed and not given_up:
                     self._waiting.append(waiter)
             if committed:
-                _soon(waiter.loop, waiter.tell, self._found(waiter, first))
+                self._ask(waiter, first)
             elif waiter.late or given_up:
                 _soon(waiter.loop, waiter.expire)
 
         appended.add_done_callback(written)
 
+    def _ask(self, waiter: Waiter, first: int) -> None:
+        """Answer out of the store, in a thread of its own: neither the log nor the dataflow waits for a query."""
+        if not waiter.detail:
+            _soon(waiter.loop, waiter.tell, Receipt(first, waiter.count, done=True))
+            return
+
+        def ask() -> None:
+            if not waiter.answer.done():
+                _soon(waiter.loop, waiter.tell, self._found(waiter, first))
+
+        with suppress(RuntimeError):  # shut down: everybody is told by `give_up`, or by the time-out
+            self._asking.submit(ask)
+
     def _found(self, waiter: Waiter, first: int) -> Receipt:
         """What became of committed records; where the store cannot be asked now, that they are durable."""
         try:
             outcomes = self._lookup(first, waiter.count) if waiter.detail else ()
-        except StoreError:
+        except Exception:  # it is durable all the same
             return Receipt(first, waiter.count, done=False)
         return Receipt(first, waiter.count, done=True, outcomes=outcomes)
 
@@ -122,7 +137,8 @@ class Desk:
             if known:
                 receipt = Receipt(first, waiter.count, done=True, outcomes=tuple(outcomes[n] for n in offsets))
             else:
-                receipt = self._found(waiter, first)
+                self._ask(waiter, first)
+                continue
             answers.setdefault(waiter.loop, []).append((waiter, receipt))
         for loop, told in answers.items():
             _soon(loop, _tell_all, told)
@@ -135,6 +151,7 @@ class Desk:
             self._waiting.clear()
         for waiter in ready:
             _soon(waiter.loop, waiter.expire)
+        self._asking.shutdown(wait=True, cancel_futures=True)
 
 
 def _tell_all(told: Sequence[tuple[Waiter, Receipt]]) -> None:

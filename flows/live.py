@@ -151,7 +151,11 @@ class LivePipeline:
             raise Unavailable(str(wrong), getattr(wrong, "retry_after", 5)) from None
         waiter.timer = loop.call_later(timeout, waiter.expire)
         self._desk.wait(waiter, appended, _refused)
-        return await waiter.answer
+        try:
+            return await waiter.answer
+        except asyncio.CancelledError:
+            appended.cancel()  # whoever gave up may send it again: what is not being written yet never will be
+            raise
 
     @contextmanager
     def reading(self) -> Iterator[duckdb.DuckDBPyConnection]:

@@ -82,7 +82,7 @@ class LivePartition(StatefulSinkPartition[Stored | Published, bytes]):
         self._reached = {str(n): self._shown for n in range(shards)}
         self._over = NEVER
         self._tenants: dict[str, set[str]] = {}
-        self._lake = time.monotonic()
+        self._lake = -PUBLISH  # a new service is soon to be read from the command line, too
 
     def write_batch(self, items: list[Stored | Published]) -> None:
         """Gather; show what is complete."""

@@ -32,14 +32,17 @@ def of_commit(
     dead_letters: Sequence[pl.DataFrame],
     publication: Publication | None,
 ) -> dict[int, Outcome]:
-    """The outcomes of the records asked for (first offset, how many), as far as this commit tells; without tenants."""
+    """The outcomes of the records asked for (first offset, how many), as far as this commit tells; without
+    tenants. Not of those whose incident was taken back in the same commit."""
     wanted = np.array(sorted({offset for first, count in asked for offset in range(first, first + count)}), np.int64)
     if not len(wanted):
         return {}
     found: dict[int, Outcome] = {}
     of: dict[tuple[int, str], tuple[str, bool]] = {}
     status: dict[str, str] = {}
+    gone: frozenset[str] = frozenset()
     if publication is not None:
+        gone = frozenset(publication.gone.incidents)
         for offset, rule, *told in _rows(publication.members, wanted, "rule_id", "incident_id", "opened"):
             of[offset, rule] = (told[0], told[1])
         incidents = publication.output.incidents
@@ -47,6 +50,8 @@ def of_commit(
     for frame in events:
         for offset, identity, rule, confidence in _rows(frame, wanted, "id", "rule_id", "confidence"):
             incident, opened = of.get((offset, rule), (None, False))
+            if incident in gone and incident not in status:
+                continue
             found[offset] = Outcome(
                 offset,
                 identity or f"{PARTITION}:{offset}",
@@ -84,10 +89,11 @@ def of_store(con: duckdb.DuckDBPyConnection, offset: int, line: bytes) -> Outcom
     record = orjson.loads(line)
     identity, source = record.get("id"), record.get("source", record.get("integrationKey"))
     if record.get("record") in (None, "event") and identity is not None:
-        values = [record.get("workspace"), str(source), str(identity), offset]
+        values = [record.get("workspace"), str(source), str(identity), offset, record["ingested_at"]]
         first = _one(
             con,
             f'{_EVENT} WHERE workspace = $1 AND source = $2 AND id = $3 AND "offset" < $4 '
+            "AND ingested_at >= CAST($5 AS TIMESTAMPTZ) - INTERVAL 24 HOUR "
             'ORDER BY "offset" DESC LIMIT 1',
             values,
         )

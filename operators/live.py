@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
-from heapq import heappop, heappush
+from heapq import heapify, heappop, heappush
 from typing import Any
 
 import numpy as np
@@ -177,8 +177,8 @@ class LiveShard(Shard):
     @property
     def over(self) -> int:
         """The instant, µs, before which an incident has to be closed so that nothing can reopen it any more."""
-        longest = int(self._state.policies.cooldown.max(initial=0))
-        return self._settled - longest if self._settled != NEVER else NEVER
+        row = self._state.keys.rows
+        return int(row["close"][row["active"] & (row["status"] == CLOSED)].min(initial=self._settled))
 
     def publish(self, until: int, *, settle: bool = False) -> Publication:
         """Bring what is shown up to all matches so far, and to the timers up to `until`, µs.
@@ -200,6 +200,8 @@ class LiveShard(Shard):
         if names:
             provisional, gone, members = self._run(list(names), until)
             output = output.joined(provisional)
+        if self._next_timer <= until:
+            self._next_timer = self._first_timer()
         self._fresh = {}
         self._go_ahead(until)
         return Publication(output, gone, members, self._news(output))
@@ -370,10 +372,7 @@ class LiveShard(Shard):
             gone = replace(gone, tenants=_without_some(before, output.incident_tenants, self._shown_of(lost)))
             if gone.tenants:
                 output = self._with_all_tenants(output, gone.tenants)
-        members = emission.members()
-        if self._next_timer <= until:
-            self._next_timer = self._first_timer()
-        return output, gone, members
+        return output, gone, emission.members()
 
     def _copy_of(self, names: Sequence[Name]) -> State:
         """A state with only these keys, as far ahead as they have been run."""
@@ -443,6 +442,11 @@ class LiveShard(Shard):
                 self._shown[name] = now
                 if now.deadline != FOREVER:
                     heappush(self._deadlines, (now.deadline, name))
+        if len(self._deadlines) > 2 * len(self._shown) + 1_000:  # most of them are stale
+            self._deadlines = [
+                (shown.deadline, name) for name, shown in self._shown.items() if shown.deadline != FOREVER
+            ]
+            heapify(self._deadlines)
         return Gone(tuple(incidents), tuple(steps), tuple(taken)), same, back
 
     def _settled_of(self, name: Name) -> _Shown:
@@ -472,10 +476,13 @@ class LiveShard(Shard):
     def _go_ahead(self, until: int) -> None:
         """Run what is shown and will hardly be disturbed any more, so that the next steps need not."""
         ahead = self._ahead
-        upto = min(until - self.BEHIND, self._reach)  # a producer who is late is so again
-        if upto < ahead.until + self.STRIDE or upto <= self._settled:
+        if until - self.BEHIND < ahead.until + self.STRIDE:
             return
+        # Who was late since the last time is so again, but need not hold this back for ever.
+        upto = min(until - self.BEHIND, self._reach)
         self._reach = FOREVER
+        if upto <= max(ahead.until, self._settled):
+            return
         rows, names = self._pending.until(upto - 1, ahead.until, ahead.ran), self._pending.names
         ahead.enter([names[n] for n in np.unique(rows["slot"]).tolist()], self._state)
         emission, namer = Emission(self._state.policies, self._state.texts), Namer(self._announced)

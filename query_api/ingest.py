@@ -68,7 +68,7 @@ async def post_batch(request: Request, caller: CallerDep, services: ServicesDep)
 
     An index in `errors` is the event's place in the batch, from 0; of JSON lines, the number of its line.
     """
-    async with room_for(request, BATCH_BYTES):
+    async with room_for(request, caller.workspace, BATCH_BYTES):
         body = await read_body(request, BATCH_BYTES)
         key = key_of(request)
 
@@ -89,7 +89,7 @@ async def post_logs(request: Request, caller: CallerDep, services: ServicesDep) 
     """Store log records, JSON or protobuf. Those that cannot be used are counted in partial_success."""
     kind = content_type(request)
     try:
-        async with room_for(request, BATCH_BYTES):
+        async with room_for(request, caller.workspace, BATCH_BYTES):
             export = await _export(await read_body(request, BATCH_BYTES), kind, services)
             await _count(services, caller, len(export.events) + export.rejected)
             tenants = {event.tenant for event in export.events if event.tenant is not None}
@@ -117,7 +117,7 @@ async def _export(body: bytes, kind: str, services: Services) -> ingest_otlp.Exp
 
 
 async def _cloud_events(request: Request, caller: Caller, services: Services) -> Response:
-    async with room_for(request, BATCH_BYTES):
+    async with room_for(request, caller.workspace, BATCH_BYTES):
         body = await read_body(request, BATCH_BYTES)
         now = int(services.clock() * 1e6)
         batch = await _in_thread(lambda: ingest_cloudevents.batch(body, now))

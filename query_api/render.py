@@ -46,12 +46,21 @@ def plural(count: int, noun: str) -> str:
     return f"{count:,} {noun}{'' if count == 1 else 's'}"
 
 
-def table(console: Console, columns: Sequence[str], rows: Sequence[Row]) -> None:
-    """Print rows under `columns`; a column named `status` or `severity` is coloured by what it says."""
+def table(console: Console, columns: Sequence[str], rows: Sequence[Row], spare: Sequence[str] = ()) -> None:
+    """Print rows under `columns`; a column named `status` or `severity` is coloured by what it says.
+
+    spare: columns that a narrow terminal does without, the first of them first.
+    """
     texts = [[cell(value, console.is_terminal) for value in row] for row in rows]
     if not console.is_terminal:
         plain(console, columns, texts)
         return
+    widths = {name: 2 + max([len(name), *(len(row[i]) for row in texts)]) for i, name in enumerate(columns)}
+    for name in spare:
+        if sum(widths.values()) - 2 > console.width:
+            widths.pop(name, None)
+    texts = [[text for name, text in zip(columns, row, strict=True) if name in widths] for row in texts]
+    columns = [name for name in columns if name in widths]
     drawn = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
     for name in columns:
         whole = name in ("id", *_RIGHT)

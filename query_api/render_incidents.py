@@ -12,6 +12,7 @@ from query_api.timeline import Alert, Timeline, Transition
 
 _MARKS = {"Open": "●", "Recovering": "◐", "Closed": "○"}
 _COLUMNS = ("id", "status", "severity", "rule", "source", "opened", "duration", "events", "tenants", "reopened")
+_SPARE = ("tenants", "reopened", "severity", "duration", "events", "workspace")
 _BAR = 24
 
 
@@ -20,7 +21,7 @@ def show_incidents(console: Console, incidents: Sequence[Incident], total: int) 
     drawn = console.is_terminal
     workspaces = len({incident.workspace for incident in incidents}) > 1 or not drawn
     columns = (*_COLUMNS[:4], "workspace", *_COLUMNS[4:]) if workspaces else _COLUMNS
-    table(console, columns, [_row(incident, drawn, workspaces) for incident in incidents])
+    table(console, columns, [_row(incident, drawn, workspaces) for incident in incidents], _SPARE)
     if drawn:
         part = "" if total == len(incidents) else f"{len(incidents)} of "
         line(console, Text(f"\n{part}{plural(total, 'incident')}, newest first", "dim"))

@@ -343,14 +343,48 @@ def test_a_repeat_keeps_what_is_final_and_what_lies_before_it(store: LiveStore) 
         assert seen(again) == expected(final)
 
 
-def test_what_was_announced_and_is_not_final_is_told(store: LiveStore) -> None:
-    """After a restart an incident keeps the id that callers know already."""
-    store.accept(changes(1, incidents=[live("b", opened=2), live("a", opened=1), live("final", settled=True)]))
+def test_what_was_announced_is_told(store: LiveStore) -> None:
+    """After a restart an incident keeps the id that callers know already; also one that has become final since the
+    snapshot that the restart goes on from."""
+    store.accept(
+        changes(1, incidents=[live("b", opened=2), live("a", opened=1), live("final", opened=3, settled=True)])
+    )
     store.write()
     assert store.announced() == [
-        (("default", "auth_failure", "source of a"), int(t(1).timestamp()) * 1_000_000, "a"),
-        (("default", "auth_failure", "source of b"), int(t(2).timestamp()) * 1_000_000, "b"),
+        (("default", "auth_failure", f"source of {name}"), int(t(opened).timestamp()) * 1_000_000, name)
+        for name, opened in (("a", 1), ("b", 2), ("final", 3))
     ]
+
+
+def test_active_incidents_are_counted_with_and_without_rows_in_memory(store: LiveStore) -> None:
+    """Prometheus scrapes while nothing happens, too."""
+    assert store.active() == {"Open": 0, "Recovering": 0}
+    store.accept(changes(1, incidents=[live("a"), live("b") | {"status": "Recovering"}]))
+    assert store.active() == {"Open": 1, "Recovering": 1}
+    store.write()
+    for _ in range(3):
+        assert store.active() == {"Open": 1, "Recovering": 1}
+
+
+def test_two_crashes_before_what_was_told_comes_again_tell_nothing_twice(store: LiveStore) -> None:
+    """A follower is not called a second time about what it has heard."""
+
+    def step(n: int) -> Changes:
+        return changes(n, incidents=[live("i", n)], transitions=[moved("i", n - 1)])
+
+    for n in (1, 2, 3):
+        store.accept(step(n))
+        store.write()
+    told = feed(store)
+    assert len(told) == 3
+    for upto in (1, 3):
+        store = reopened(store)
+        store.repeat({"p": 0})
+        for n in range(1, upto + 1):
+            store.accept(step(n))
+            store.write()
+    assert feed(store) == told
+    store.close()
 
 
 # ---------------------------------------------------------------- the feed

@@ -66,7 +66,7 @@ class Bench:
 
     def tenants(self, offset: int, *tenants: Row, **more: Any) -> tuple[str, ...]:
         """The tenants that the sender of a record of incident i learns of."""
-        items = stored(offset, 1), published(offset + 1, members=[offset], tenants=tenants, **more)
+        items = stored(offset, 1), published(offset + 1, live("i"), members=[offset], tenants=tenants, **more)
         [outcome] = asyncio.run(self.told(offset, *items)).outcomes
         assert outcome.incident_id == "i"
         return outcome.tenants

@@ -5,14 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from flows.outcomes import of_commit
 from operators.live import LiveShard, merged
 from operators.shard import FOREVER
 from tests import oracle
-from tests.harness import START, LivePlant, M, S, event_count, expected, matches, policy, unnamed
+from tests.harness import START, D, LivePlant, M, S, event_count, expected, matches, policy, unnamed
 from tests.oracle import RESOLVE, Match
 from tests.strategies import Scenario, arrivals, scenarios
 
@@ -284,3 +286,58 @@ def test_a_pause_longer_than_the_lateness_settles_what_nobody_was_shown() -> Non
         plant.store.publish(publication)
         assert [row["status"] for row in plant.store.contents()["incidents"]] == [status]
         assert shard.next_due == (FOREVER if due is None else START + due * 60 * S)
+
+
+def test_a_late_event_holds_what_runs_ahead_back_only_once() -> None:
+    """One producer with a slow clock must not make every step of everybody run all that waits, for ever."""
+    plant = LivePlant(["p"])
+    for second in range(20):
+        late = [at(second - 3, 100 + second)] if second == 5 else []
+        plant.add("p", START + (second - 30) * S, [at(second, second), *late])
+        plant.ask(START + second * S)
+    assert plant.live._ahead.until >= START + 16 * S
+
+
+def test_timers_that_were_put_off_do_not_pile_up() -> None:
+    """A key that is hit ten times a second, and closes in a year, is remembered once."""
+    plant = LivePlant(["p"])
+    slow = policy(recovery=365 * D)
+    for n in range(3_000):
+        plant.live.add("p", START - 30 * S, matches([at(0, n, policy=slow, group_key=str(n % 3))]))
+        plant.live.publish(START)
+    assert len(plant.live._deadlines) < 2_000
+
+
+def test_a_long_cooldown_does_not_keep_what_others_are_done_with() -> None:
+    """A workspace asks for a cooldown of a year and takes it back: what closes afterwards can be put away."""
+    plant = LivePlant(["p"])
+    plant.add("p", START, [at(0, 0, policy=policy(recovery=1, close=1, cooldown=365 * D))])
+    plant.ask(START)
+    plant.add("p", START + 400 * D, [])
+    plant.ask(START + 400 * D, settle=True)
+    assert plant.live.over == START + 400 * D
+
+
+def test_an_answer_names_no_incident_that_was_taken_back_at_once() -> None:
+    """Two steps shown together: the second joins what the first had told apart, and its id was never to be found."""
+    shard = LiveShard(["p"])
+    shard.add("p", START, matches([at(0, 0), at(1800, 1)]))
+    first = shard.publish(START + 1800 * S)
+    shard.add("p", START, matches([at(1000, 2)]))
+    both = merged([first, shard.publish(START + 1800 * S)])
+    columns = {"offset": [0, 1, 2], "id": ["a", "b", "c"], "rule_id": ["auth_failure"] * 3, "confidence": ["High"] * 3}
+    found = of_commit([(0, 3)], [pl.DataFrame(columns)], [], both)
+    assert set(found) == {0, 2}
+    assert {outcome.incident_id for outcome in found.values()} == set(both.output.incidents["id"].to_list())
+
+
+def test_a_restarted_shard_knows_when_time_alone_will_change_something() -> None:
+    """What was to recover while nobody ran does so without waiting for the next event."""
+    plant = LivePlant(["p"])
+    plant.add("p", START, [at(0, 0)])
+    plant.ask(START)
+    plant.add("p", START + 1 * S, [])
+    plant.ask(START + 31 * S, settle=True)
+    plant.throw_away()
+    plant.ask(START + 31 * S)
+    assert plant.live.next_due == START + 300 * S
