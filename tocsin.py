@@ -247,6 +247,7 @@ def run_demo(
         f"  tocsin incidents --chronic\n"
         f"  tocsin explain --source email-gateway --rule timeout_spike --at 2025-03-26T12:42:00Z\n"
         f"  tocsin sql 'SELECT error, count(*) FROM dead_letters GROUP BY ALL'\n"
+        f"  unset TOCSIN_DATA\n"
         f"  tocsin replay YOUR_EVENTS.jsonl --data my-data"
     )
 

@@ -27,7 +27,9 @@ def open_reader(data: Path, *, writes_files: bool = False) -> Reading:
     """
     path = data / "store.duckdb"
     if not path.exists() and not (data / "lake").exists():
-        raise StoreError(f"there is no store in {data}; `tocsin replay` or `tocsin demo` makes one")
+        raise StoreError(
+            f"there is no store in {data}: `tocsin replay` and `tocsin serve` make one, --data names another directory"
+        )
     try:
         return Reading(_store(path, writes_files), "store")
     except StoreError as wrong:

@@ -39,6 +39,10 @@ Every answer under `/api/v1` has the envelope `{isSuccess, errorCode, message, d
 `application/problem+json`. Send the workspace's key as `X-Api-Key`, or a person's token as `Authorization: Bearer`.
 """
 _TAGS = [
+    {"name": "Events", "description": "What comes in, and what an incident counted."},
+    {"name": "Incidents", "description": "What became of it."},
+    {"name": "Stream", "description": "Steps and alerts as they happen."},
+    {"name": "Patterns", "description": "When incidents open, and when they alert."},
     {"name": "Authentication", "description": "People and their tokens."},
     {"name": "Workspaces", "description": "An isolated customer, its key and its windows."},
     {"name": "Channels", "description": "Where alerts go."},

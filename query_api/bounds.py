@@ -82,7 +82,7 @@ class Bounds:
         return counted
 
     def _too_large(self) -> ApiError:
-        return ApiError(ErrorCode.PAYLOAD_TOO_LARGE, f"The body is larger than {self._body} bytes.")
+        return ApiError(ErrorCode.PAYLOAD_TOO_LARGE, f"The body is larger than {self._body:,} bytes.")
 
 
 def _length(scope: Scope) -> tuple[int, bool]:

@@ -13,11 +13,11 @@ from query_api import (
 )
 
 ROUTERS = {
-    "incidents": (integrations_incident_list.router, integrations_incident.router),
-    "events": (integrations_events.router,),
-    "patterns": (integrations_patterns.router,),
-    "workspaces": (integrations_stats.router, integrations_trends.router),
-    "stream": (integrations_stream.router,),
+    "Incidents": (integrations_incident_list.router, integrations_incident.router),
+    "Events": (integrations_events.router,),
+    "Patterns": (integrations_patterns.router,),
+    "Workspaces": (integrations_stats.router, integrations_trends.router),
+    "Stream": (integrations_stream.router,),
 }
 
 router = APIRouter(prefix="/api/v1")
