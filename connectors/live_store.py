@@ -224,7 +224,11 @@ class LiveStore(Store):
             super().close()
 
     def announced(self) -> list[tuple[tuple[str, str, str], int, str]]:
-        """The incidents that are shown and not settled: key, opened at (µs), id."""
+        """The incidents that were shown, key, opened at (µs) and id; but those that every snapshot has as over.
+
+        Also what is settled: a snapshot may be from before that, and an id that a late event left to an incident cannot
+        be derived again.
+        """
         rows = self._con.execute(
             "SELECT workspace, rule_id, group_key, epoch_us(opened_at), id FROM live_incidents ORDER BY id"
         ).fetchall()

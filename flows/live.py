@@ -261,7 +261,7 @@ class LivePipeline:
         self._store = _open_store(self.data)
 
     def _look_up(self, first: int, count: int) -> tuple[Outcome, ...]:
-        """Outcomes of committed records from the store. In the log's or the store's writer thread."""
+        """Outcomes of committed records from the store. In the desk's own thread."""
         found = []
         with self._store.reading() as con:
             for offset in range(first, first + count):

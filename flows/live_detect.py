@@ -36,8 +36,8 @@ class Published:
 
 
 class LiveDetect(StatefulBatchLogic[ShardInput, Published, bytes]):
-    """Feeds a live shard. announced: incidents that the store showed and that were not final; upto: the offset before
-    which all records were accepted that they may come from."""
+    """Feeds a live shard. announced: incidents that the store showed; upto: the offset before which all records were
+    accepted that they may come from."""
 
     def __init__(
         self,
