@@ -20,7 +20,7 @@ from query_api.logs import Log
 REQUEST_ID = "tocsin.request_id"  # where in the ASGI scope it is
 UNMATCHED = "unmatched"  # the route of a path that we do not have
 _QUIET = frozenset({"/health", "/-/ready", "/metrics"})  # asked every few seconds; logged when they fail
-_DOCUMENTS = frozenset({"/docs", "/openapi.json"})  # FastAPI's own routes do not leave their pattern in the scope
+_DOCUMENTS = frozenset({"/openapi.json"})  # FastAPI's own route does not leave its pattern in the scope
 _ID = re.compile(rb"[A-Za-z0-9._\-]{1,64}")
 
 

@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from connectors import rulefiles
 from connectors.control import Control
 from operators.rules import Rule, in_order
-from query_api import auth, channels, errors, health, ingest, integrations, tenants, workspaces
+from query_api import auth, channels, docs_page, errors, health, ingest, integrations, tenants, workspaces
 from query_api.access import Access
 from query_api.bounds import Bounds
 from query_api.http_metrics import HttpMetrics
@@ -80,12 +80,14 @@ def create_app(
         version=_version(),
         description=_DESCRIPTION,
         openapi_tags=_TAGS,
+        docs_url=None,
         redoc_url=None,
         redirect_slashes=False,  # a path is right or 404, not moved
     )
     app.state.services = services
     for router in ROUTERS:
         app.include_router(router)
+    docs_page.install(app)
     errors.install(app)
     names = {id(operation.route): operation.path for operation in operations(app)}
     app.add_middleware(Bounds, settings=settings)

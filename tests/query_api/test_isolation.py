@@ -26,6 +26,7 @@ OF_NOBODY = {
     "HEAD /health",
     "GET /-/ready",
     "HEAD /-/ready",
+    "GET /docs",
     "GET /metrics",
     "POST /api/v1/auth/register",
 }
