@@ -2,8 +2,9 @@
 
 A small transaction costs DuckDB several milliseconds, so changes are shown from memory first (`connectors.memtable`)
 and written together. Incidents that still change are rows of small `live_` tables with keys; those that are over move
-to `past_` tables, which are only appended to and have an index for look-ups. The views `incidents`, `incident_tenants`,
-`transitions` and `alerts` show both, under the names every store has, and `reading` adds what is not yet written.
+to `past_` tables, which are only appended to and have no index (docs/performance.md says why). The views `incidents`,
+`incident_tenants`, `transitions` and `alerts` show both, under the names every store has, and `reading` adds what is
+not yet written.
 
 Guarantee: that of `connectors.store`; what is written is whole changes, and what is not comes again from the log.
 `feed` keeps the last news for those who follow: told once written, so that it never takes anything back.
@@ -36,7 +37,6 @@ _INCIDENT = {
     "transitions": "incident_id",
     "alerts": "incident_id",
 }
-_LOOKED_UP = {"incidents": "id", "incident_tenants": "incident_id", "transitions": "incident_id"}
 # News that a follower who was away can still get.
 FEED_ROWS = 100_000
 NO_EVENTS = pl.DataFrame(schema=dict(TABLES["events"].columns))
@@ -455,8 +455,6 @@ def _layout() -> list[str]:
             f"CREATE TABLE live_{name} ({typed}, PRIMARY KEY ({key}))",
             f"CREATE VIEW {name} AS SELECT {columns} FROM live_{name} UNION ALL SELECT {columns} FROM past_{name}",
         ]
-    for name, column in _LOOKED_UP.items():
-        statements.append(f"CREATE INDEX past_{name}_{column} ON past_{name} ({column})")
     fed = ", ".join(f'"{column}" {sql_type(dtype)}' for column, dtype in FEED.items())
     statements += [f"CREATE TABLE feed ({fed})", "CREATE TABLE settings (workspace VARCHAR, body VARCHAR)"]
     return statements

@@ -146,13 +146,14 @@ class LiveShard(Shard):
         announced: key, opening (µs) and id of incidents that were shown. They keep their ids (S12), until
         `forget_announced` says that everything that led to them has come again.
         """
+        newest: dict[Name, dict[str, int]] = {}
         for name, opened_at, incident in announced:
-            hints = self._hints.setdefault(name, [])
-            if (opened_at, incident) not in hints:
-                hints.append((opened_at, incident))
-        for name, hints in self._hints.items():
-            known = self._announced.get(name, [])
-            self._announced[name] = known + [hint for hint in hints if hint[1] not in {each for _, each in known}]
+            newest.setdefault(name, {})[incident] = opened_at
+        # Of what the snapshot knows, too: a late event may have moved the opening since.
+        for name, openings in newest.items():
+            hints = [(opened_at, incident) for incident, opened_at in openings.items()]
+            for known in (self._hints, self._announced):
+                known[name] = hints + [pair for pair in known.get(name, []) if pair[1] not in openings]
         self._touched |= dict.fromkeys([*self._shown, *self._pending.numbers])
         self._shown, self._deadlines, self._shows_again, self._next_timer = {}, [], True, NEVER
 

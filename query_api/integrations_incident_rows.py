@@ -1,7 +1,7 @@
 """An incident as the Integrations API shows it, from a row of the store.
 
-The store's indexes serve one equality with a constant, nothing else (docs/performance.md): so an incident is looked up
-by its id alone, and its workspace is checked on the row that was found.
+The keys of what is still live serve one equality with a constant, nothing else: so an incident is looked up by its id
+alone, and its workspace is checked on the row that was found.
 """
 
 from collections.abc import Mapping

@@ -170,6 +170,22 @@ def test_a_restarted_shard_keeps_the_ids_a_store_showed(shown: int) -> None:
     assert (again["id"], again["opened_at"]) == (announced["id"], START + 3 * S)
 
 
+def test_what_was_announced_last_counts_and_not_what_the_snapshot_knows() -> None:
+    """A late event moved the opening after the snapshot. Else the id would go to the later incident, with the alerts
+    that the earlier one has had."""
+    brief = policy(cooldown=S)
+    plant = LivePlant(["p"])
+    plant.add("p", START, [at(50, 0, policy=brief)])
+    (announced,) = plant.ask(START + 50 * S)["incidents"]
+    name = (announced["workspace"], announced["rule_id"], announced["group_key"])
+    plant.restart()
+    plant.live.show_again([(name, START + 3 * S, announced["id"])])
+    plant.add("p", START, [at(3, 1, policy=brief), at(10, 2, policy=brief, kind=RESOLVE)])
+    first, second = sorted(plant.ask(START + 50 * S)["incidents"], key=lambda row: int(row["opened_at"]))
+    assert (first["id"], first["opened_at"]) == (announced["id"], START + 3 * S)
+    assert second["id"] != announced["id"]
+
+
 @given(st.data(), scenarios(size=20), st.booleans())
 def test_what_is_not_final_can_be_thrown_away_and_shown_again(
     data: st.DataObject, scenario: Scenario, eager: bool
