@@ -25,8 +25,8 @@ IncidentId = Annotated[str, Path(alias="id", max_length=200)]
 MOST_TENANTS = 1_000
 MOST_STEPS = 10_000
 
-# Looked up first, sorted afterwards: a LIMIT beside an ORDER BY would put a second condition on the scan, and the key of
-# what is still live serves but one.
+# Looked up first, sorted afterwards: a LIMIT beside an ORDER BY would put a second condition on the scan, and the key
+# of what is still live serves but one.
 _TENANTS = """
     WITH hit AS MATERIALIZED (
         SELECT tenant, event_count, first_seen_at, last_seen_at FROM incident_tenants WHERE incident_id = $id)
