@@ -6,12 +6,14 @@ import asyncio
 from collections.abc import Iterable
 from concurrent.futures import Future
 from contextlib import suppress
+from threading import Event
 
 import pytest
 
 from connectors.log import Appended
 from connectors.pipeline import Outcome, Receipt
 from flows.desk import Desk, Found, Waiter
+from tests.system.runs import PATIENCE
 
 
 class Refused(Exception):
@@ -247,5 +249,42 @@ def test_a_time_out_is_taken_back_with_the_answer() -> None:
         counter.commit(1)
         await waiter.answer
         assert waiter.timer.cancelled()
+
+    asyncio.run(play())
+
+
+def test_looking_a_repetition_up_holds_nobody_else_up() -> None:
+    """A retried event is looked up in a large store: the dataflow, and everybody else's answer, does not wait."""
+    looked, let_go = Event(), Event()
+
+    def slow(first: int, count: int) -> Found:
+        looked.set()
+        assert let_go.wait(PATIENCE)
+        return (Outcome(first, "stored", duplicate=True),)
+
+    async def play() -> None:
+        counter = Counter()
+        counter.desk = Desk(slow)
+        repeated, other = counter.durable(0), counter.durable(1)
+        counter.commit(2, offsets=[1])  # returns, though somebody has to be looked up
+        assert await other.answer == Receipt(1, 1, True, fresh(1))
+        assert await asyncio.to_thread(looked.wait, PATIENCE)
+        assert not repeated.answer.done()
+        let_go.set()
+        assert (await repeated.answer).outcomes[0].duplicate
+
+    asyncio.run(play())
+
+
+def test_a_record_that_was_called_off_in_time_is_answered_to_nobody() -> None:
+    """Whoever gave up may send it again; what came before it in the log is answered all the same."""
+
+    async def play() -> None:
+        counter = Counter()
+        _, called_off = counter.come()
+        assert called_off.cancel()
+        waiter = counter.durable(0)
+        counter.commit(1)
+        assert await waiter.answer == Receipt(0, 1, True, fresh(0))
 
     asyncio.run(play())
