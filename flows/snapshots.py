@@ -14,7 +14,7 @@ from typing import Any
 import polars as pl
 
 # Of the classes in snapshots. Raised when one of them changes, so that no version goes on from what it cannot read;
-# tests/flows/test_snapshots.py tells when.
+# tests/flows/test_snapshot_layout.py tells when.
 VERSION = 1
 
 

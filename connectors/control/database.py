@@ -5,6 +5,8 @@ their first statement on (BEGIN IMMEDIATE), so that none fails half way because 
 """
 
 import os
+import sqlite3
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -89,7 +91,10 @@ def _sqlite(where: URL) -> Engine:
     path = Path(str(where.database))
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        os.close(os.open(path, os.O_RDWR | os.O_CREAT, 0o600))
+        # Only where it is new: closing a file that is open in this process gives up SQLite's locks on it.
+        os.close(os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL, 0o600))
+    except FileExistsError:
+        pass
     except OSError as wrong:
         raise ControlError(f"The control database {path} cannot be used: {wrong.strerror}.") from wrong
     engine = create_engine(where, hide_parameters=True, pool_size=4, max_overflow=36, pool_timeout=_BUSY)
@@ -97,13 +102,10 @@ def _sqlite(where: URL) -> Engine:
     @event.listens_for(engine, "connect")
     def configure(connection: Any, _record: object) -> None:
         connection.isolation_level = None  # `begin` below says BEGIN, the driver never does
-        for pragma in (
-            f"busy_timeout = {int(_BUSY * 1000)}",
-            "journal_mode = WAL",
-            "synchronous = FULL",
-            "foreign_keys = ON",
-        ):
-            connection.execute(f"PRAGMA {pragma}")
+        connection.execute(f"PRAGMA busy_timeout = {int(_BUSY * 1000)}")
+        _write_ahead(connection)
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
 
     @event.listens_for(engine, "begin")
     def begin(connection: Connection) -> None:
@@ -111,6 +113,19 @@ def _sqlite(where: URL) -> Engine:
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
 
     return engine
+
+
+def _write_ahead(connection: sqlite3.Connection) -> None:
+    """Switch to a write-ahead log; SQLite refuses that at once, not after `busy_timeout`, while others use a new file."""
+    give_up = time.monotonic() + _BUSY
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode = WAL")
+            return
+        except sqlite3.OperationalError:
+            if time.monotonic() > give_up:
+                raise
+            time.sleep(0.01)
 
 
 def _postgres(where: URL) -> Engine:
