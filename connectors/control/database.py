@@ -116,7 +116,7 @@ def _sqlite(where: URL) -> Engine:
 
 
 def _write_ahead(connection: sqlite3.Connection) -> None:
-    """Switch to a write-ahead log; SQLite refuses that at once, not after `busy_timeout`, while others use a new file."""
+    """Switch to a write-ahead log: SQLite refuses that at once while others use a new file, whatever `busy_timeout`."""
     give_up = time.monotonic() + _BUSY
     while True:
         try:
