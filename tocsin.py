@@ -20,6 +20,10 @@ from connectors import demo as demo_day
 from connectors import files, mapping, rulefiles
 from connectors.formats import FORMATS
 from connectors.formats.types import DecodeOptions
+from connectors.kafka.messages import READABLE
+from connectors.kafka.serdes import SERDES, RegistrySettings, SerdeError
+from connectors.kafka.settings import KafkaError, KafkaSettings
+from connectors.lake_files import LakeError
 from connectors.log import LogDamaged, LogUnavailable
 from connectors.reader import open_reader
 from connectors.schema import TABLES
@@ -47,7 +51,7 @@ from query_api.why_not import why_not
 # What a person can get wrong, or find in the way: one sentence each, no traceback.
 EXPECTED = (
     StoreError, QueryError, RuleError, files.InputError, mapping.MappingError, replay.ReplayError, OSError,
-    LogUnavailable, LogDamaged,
+    LogUnavailable, LogDamaged, KafkaError, LakeError, SerdeError,
 )  # fmt: skip
 
 
@@ -96,6 +100,7 @@ Data = Annotated[Path, typer.Option("--data", envvar="TOCSIN_DATA", help="The da
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Workspace = Annotated[str | None, typer.Option("--workspace", help="Only this workspace.")]
 DATA = Path("data")
+TOPIC_FORMATS = (*READABLE, *SERDES)
 
 
 def console() -> Console:
@@ -287,6 +292,162 @@ def serve(
     def start() -> LivePipeline:
         metrics.pipeline = LivePipeline.start(data, options, [metrics])
         return metrics.pipeline
+
+    try:
+        serve_until_told(start, data, host, port, os.environ, metrics.registry, console(), demo=demo)
+    except ServiceError as wrong:
+        typer.echo(f"tocsin: {wrong}", err=True)
+        raise typer.Exit(2) from None
+
+
+Kafka = Annotated[str, typer.Option("--kafka", envvar="TOCSIN_KAFKA", metavar="HOST:PORT", help="Kafka's address.")]
+KafkaConfig = Annotated[
+    Path | None,
+    typer.Option(
+        "--kafka-config",
+        envvar="TOCSIN_KAFKA_CONFIG",
+        help="File with options of librdkafka, key=value a line: security.protocol, sasl.username, ssl.ca.location, …",
+    ),
+]
+Prefix = Annotated[
+    str, typer.Option("--prefix", envvar="TOCSIN_KAFKA_PREFIX", help="Of the topics: PREFIX.log, PREFIX.results, …")
+]
+Rules = Annotated[list[str] | None, typer.Option("--rules", help="Rule file or directory, besides the built-in ones.")]
+Builtin = Annotated[bool, typer.Option("--builtin/--no-builtin", help="With the built-in rules.")]
+
+
+@app.command()
+def worker(
+    kafka: Kafka = "",
+    index: Annotated[int, typer.Option(min=0, help="Which of the addresses is this worker's own.")] = 0,
+    addresses: Annotated[
+        str, typer.Option(envvar="TOCSIN_ADDRESSES", help="HOST:PORT of every worker, separated by commas.")
+    ] = "127.0.0.1:2101",
+    recovery: Annotated[Path, typer.Option(help="Where snapshots are, shared by all workers.")] = Path("recovery"),
+    lake: Annotated[
+        str | None, typer.Option(help="Where Parquet is written: a directory, or s3://bucket/prefix.")
+    ] = None,
+    shards: Annotated[int, typer.Option(min=1, max=1024, help="Parts of the keys; fixed once begun.")] = 8,
+    partitions: Annotated[int, typer.Option(min=1, help="Of the log's topic, where it has to be made.")] = 8,
+    rules: Rules = None,
+    builtin: Builtin = True,
+    lateness: Annotated[str, typer.Option(help="How late an event may be and still count at its own time.")] = "30s",
+    epoch: Annotated[str, typer.Option(help="Time between snapshots.")] = "10s",
+    topic: Annotated[
+        list[str] | None, typer.Option(help="Somebody else's topic to read, too; may be repeated.")
+    ] = None,
+    form: Annotated[
+        str, typer.Option("--format", help=f"Of those topics' messages: {', '.join(TOPIC_FORMATS)}.")
+    ] = "jsonl",
+    maps: Annotated[list[str] | None, typer.Option("--map", metavar="COLUMN=$.PATH", help="As in replay.")] = None,
+    message_type: Annotated[str | None, typer.Option(help="Protobuf: MODULE:CLASS of the messages.")] = None,
+    workspace: Annotated[str, typer.Option(help="Of events from those topics.")] = DEFAULT_WORKSPACE,
+    stream: Annotated[str | None, typer.Option(help="Of events from those topics.")] = None,
+    metrics_port: Annotated[int | None, typer.Option(min=0, max=65535, help="Serve Prometheus metrics there.")] = None,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Make everything anew from the log (index 0).")] = False,
+    config: KafkaConfig = None,
+    prefix: Prefix = "tocsin",
+) -> None:
+    """Run one worker of a cluster over Kafka: it reads the log's topic, detects, and tells API nodes.
+
+    All workers get the same options but for --index. When one of them dies all begin again from the last snapshot that
+    is complete; each is started again by itself, so nobody has to do anything. What they have in common is the
+    recovery directory.
+
+    Examples:
+
+      tocsin worker --kafka localhost:9092
+
+      tocsin worker --kafka kafka:9092 --index 1 --addresses worker-0:2101,worker-1:2101 --recovery /shared/recovery
+
+      tocsin worker --kafka kafka:9092 --topic payments --format avro --map type=$.kind --map source=$.service
+    """
+    from connectors.kafka.topics import Topics
+    from flows import kafka_data, kafka_process
+    from flows.kafka_worker import ForeignTopic, WorkerOptions
+    from flows.supervisor import SUPERVISED, supervise, this_command
+    from query_api.logs import configure
+    from query_api.server import told_to_stop
+    from query_api.settings import ServiceSettings
+
+    settings = ServiceSettings.from_env(os.environ)
+    configure(form=settings.log_format, level=settings.log_level)
+    everyone = [address.strip() for address in addresses.split(",") if address.strip()]
+    if index >= len(everyone):
+        raise typer.BadParameter(f"--index {index} is none of the {len(everyone)} addresses: they count from 0")
+    if form not in TOPIC_FORMATS:
+        raise typer.BadParameter(f"--format {form!r} is not one of {', '.join(TOPIC_FORMATS)}")
+    fields = mapping.assignments(maps or [])
+    options = WorkerOptions(
+        KafkaSettings.read(kafka, config, prefix),
+        recovery,
+        lake,
+        shards,
+        partitions,
+        tuple(map(_absolute, rules or ())),
+        builtin,
+        _duration(lateness),
+        _duration(epoch) / 1_000_000,
+        tuple(ForeignTopic(name, form, workspace, stream, fields, message_type) for name in topic or ()),
+        RegistrySettings.from_env(os.environ) if os.environ.get("TOCSIN_SCHEMA_REGISTRY") else None,
+    )
+    if SUPERVISED in os.environ:
+        kafka_process.leave(kafka_process.run(options, index, everyone, metrics_port))
+    if rebuild and index == 0:
+        kafka_data.rebuild(options, Topics(options.kafka))
+    arguments = [argument for argument in sys.argv[1:] if argument != "--rebuild"]
+    with told_to_stop() as stop:
+        code = supervise(this_command(*arguments), stop)
+    raise typer.Exit(code)
+
+
+@app.command()
+def api(
+    kafka: Kafka = "",
+    data: Data = DATA,
+    host: Annotated[str, typer.Option(help="Address to listen on; 0.0.0.0 for all.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="Port; 0 takes a free one.")] = 8000,
+    rules: Rules = None,
+    builtin: Builtin = True,
+    demo: Annotated[bool, typer.Option("--demo", help="Make a workspace for trying it, and print its key.")] = False,
+    rebuild: Annotated[bool, typer.Option("--rebuild", help="Make the store anew from the topics first.")] = False,
+    config: KafkaConfig = None,
+    prefix: Prefix = "tocsin",
+) -> None:
+    """Run an API node: it takes events into Kafka, follows the workers' results, and answers questions.
+
+    Any number of nodes may run side by side, each with a data directory of its own; they share their accounts in
+    PostgreSQL (TOCSIN_CONTROL_URL) and one key (TOCSIN_SECRET_KEY).
+
+    Examples:
+
+      tocsin api --kafka localhost:9092 --data ./node-0 --demo
+
+      TOCSIN_CONTROL_URL=postgresql://tocsin@db/tocsin tocsin api --kafka kafka:9092 --host 0.0.0.0
+    """
+    _serve_node(KafkaSettings.read(kafka, config, prefix), data, host, port, rules, builtin, demo, rebuild)
+
+
+def _serve_node(
+    settings: KafkaSettings,
+    data: Path,
+    host: str,
+    port: int,
+    rules: list[str] | None,
+    builtin: bool,
+    demo: bool,
+    rebuild: bool,
+) -> None:
+    from flows.live_metrics import LiveMetrics
+    from flows.node import NodeOptions, NodePipeline
+    from query_api.service import ServiceError, serve_until_told
+
+    metrics = LiveMetrics()
+    options = NodeOptions(settings, tuple(map(_absolute, rules or ())), builtin, rebuild=rebuild)
+
+    def start() -> NodePipeline:
+        metrics.pipeline = pipeline = NodePipeline.start(data, options, [metrics])
+        return pipeline
 
     try:
         serve_until_told(start, data, host, port, os.environ, metrics.registry, console(), demo=demo)

@@ -64,7 +64,7 @@ def run(size: int, steps: int) -> dict[str, float]:
     """CPU ms a step, by part, for batches of `size` records."""
     rules = rulefiles.load((), with_builtin=True)
     intake, classifier, versions = Intake("log"), Classifier(rules), RuleVersions(rules)
-    detect = LiveDetect("0", ["log"], LiveProgress(), (), 0, None)
+    detect = LiveDetect("0", ["log"], LiveProgress(), (), {}, None)
     warm = int(WARM / STEP)
     watch = Stopwatch()
     for number, decoded in enumerate(batches(size, warm + steps)):

@@ -25,10 +25,10 @@ import polars as pl
 from connectors.memtable import SHOWN, Changes, Memtable, Seen, joined
 from connectors.schema import TABLES, column_list, create_table, sql_type
 from connectors.sql import SCRATCH, scratch
-from connectors.store import HOT_ROWS, Position, Store, StoreError
+from connectors.store import HOT_ROWS, Position, Store, StoreError, meta_frame
 from connectors.store_file import first_line
 from operators.live import Gone
-from operators.output import Output
+from operators.output import NO_OUTPUT, Output
 
 LIVE = ("incidents", "incident_tenants", "transitions", "alerts")
 _INCIDENT = {
@@ -44,6 +44,7 @@ ORIGIN, SERVICE = "origin", "service"
 TOLD = "feed_upto"  # in `meta`: the feed has the news of all records before
 _AGAIN = 0.05  # seconds between interrupts: one that hits the gap between two statements has no effect
 _TOLD = ("opened", "reopened", "blast_radius_expanded", "resolved")  # of one instant, in this order
+_FOR_EVER = 2**63 - 1
 _CLOSED = "the store is closed, or being opened again"
 
 FEED: dict[str, pl.DataType] = {
@@ -101,6 +102,10 @@ class LiveStore(Store):
 
     def accept(self, changes: Changes) -> None:
         """Show changes from now on. Those that take something back are written at once: memory cannot hide a row."""
+        if changes.void:
+            self._write_waiting()  # what waits may be void, too
+            self._write_waiting(changes)
+            return
         if changes.publication is not None and changes.publication.gone:
             self._write_waiting(changes)
             return
@@ -141,12 +146,13 @@ class LiveStore(Store):
             for name, frame in tables.items():
                 self._write(name, frame)
             if changes.publication is not None:
-                self._show(changes.publication.output, changes.publication.gone)
+                self._show(changes.publication.output, changes.publication.gone, changes.void)
                 self._tell(changes.publication.news)
             for workspace, body in changes.settings.items():
                 self._con.execute("DELETE FROM settings WHERE workspace = ?", [workspace])
                 self._con.execute("INSERT INTO settings VALUES (?, ?)", [workspace, body])
             self._reach(changes.positions)
+            self._write("meta", meta_frame(changes.meta))
             with self._seen:  # who begins to read now sees these changes once: here, or from memory
                 self._con.execute("COMMIT")
                 self._memtable.drop()
@@ -290,32 +296,31 @@ class LiveStore(Store):
         self.note({TOLD: str(told)})
         self.resume({**known, **positions})
         with self._transaction():
-            # First what belongs to the incidents that go.
-            self._con.execute(
-                "DELETE FROM live_incident_tenants "
-                "WHERE incident_id IN (SELECT id FROM live_incidents WHERE NOT settled)"
-            )
-            for name in ("transitions", "alerts", "incidents"):
-                self._con.execute(f"DELETE FROM live_{name} WHERE NOT settled")
+            self._show(NO_OUTPUT, Gone(), [incident for _, _, incident in self.announced()])
         with self._seen:
             self._memtable.clear()
         self._told_upto = told
 
+    def tell_once(self) -> None:
+        """Tell nothing again that the feed has, from here on: news may come again at any time."""
+        self._told_upto = _FOR_EVER
+
     # ------------------------------------------------------------ what a commit writes
 
-    def _show(self, output: Output, gone: Gone) -> None:
+    def _show(self, output: Output, gone: Gone, void: Sequence[str] = ()) -> None:
         for incident, workspace in output.incidents.select("id", "workspace").iter_rows():
             self._workspaces[incident] = workspace
-        for name, frame in output.tables().items():
+        # Incidents last: what is void of their tenants is seen by them.
+        for name, frame in reversed(output.tables().items()):
             table = TABLES[name]
-            void = _void(name, gone)
-            if not frame.height and not void:
+            left = _left(name, gone, void)
+            if not frame.height and not left:
                 continue
             columns = column_list(table)
             with scratch(self._con, frame.unique(list(table.key), keep="last", maintain_order=True)):
                 # What goes and comes again in one commit is replaced: a key cannot be deleted and inserted in one.
                 same = " AND ".join(f'i."{column}" = t."{column}"' for column in table.key)
-                for condition, values in void:
+                for condition, values in left:
                     self._con.execute(
                         f"DELETE FROM live_{name} t WHERE {condition} "
                         f"AND NOT EXISTS (SELECT 1 FROM {SCRATCH} i WHERE {same})",
@@ -460,8 +465,8 @@ def _layout() -> list[str]:
     return statements
 
 
-def _void(name: str, gone: Gone) -> list[tuple[str, list[Any]]]:
-    """What is gone from a table `t`: conditions with their values."""
+def _left(name: str, gone: Gone, void: Sequence[str]) -> list[tuple[str, list[Any]]]:
+    """What is gone from a table `t`, and what is not settled of void incidents: conditions with their values."""
     found: list[tuple[str, list[Any]]] = []
     for column, values in (
         (_INCIDENT[name], gone.incidents),
@@ -470,6 +475,10 @@ def _void(name: str, gone: Gone) -> list[tuple[str, list[Any]]]:
     ):
         if values:
             found.append((f"t.{column} IN (SELECT unnest($1))", [list(values)]))
+    if void:
+        mine = f"t.{_INCIDENT[name]} IN (SELECT unnest($1))"
+        unsettled = "t.incident_id IN (SELECT i.id FROM live_incidents i WHERE NOT i.settled)"
+        found.append((f"{mine} AND {unsettled if name == 'incident_tenants' else 'NOT t.settled'}", [list(void)]))
     if name == "transitions":
         found += [("t.incident_id = $1 AND t.n >= $2", [incident, step]) for incident, step in gone.steps]
     return found

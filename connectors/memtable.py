@@ -28,32 +28,38 @@ SHOWN["settings"] = Table({"workspace": pl.String(), "body": pl.String()}, key=(
 @dataclass(frozen=True)
 class Changes:
     """What follows from some records. tables: rows to append (`events`, `claims`, `dead_letters`, `rules`), where there
-    are any. publication: what a reader sees change. settings: JSON text by workspace."""
+    are any. publication: what a reader sees change. settings: JSON text by workspace. void: incidents of which
+    everything that is not settled goes, before the publication comes. meta: entries to write."""
 
     tables: Mapping[str, pl.DataFrame]
     publication: Publication | None
     positions: Mapping[str, Position]
     settings: Mapping[str, str] = field(default_factory=dict)
+    void: Sequence[str] = ()
+    meta: Mapping[str, str] = field(default_factory=dict)
 
 
 def joined(changes: Sequence[Changes]) -> Changes:
-    """Several changes, one after the other, as one; at least one."""
+    """Several changes, one after the other, as one; at least one. Of those that void something only one by itself."""
     if len(changes) == 1:
         return changes[0]
     tables: dict[str, list[pl.DataFrame]] = {}
     positions: dict[str, Position] = {}
     settings: dict[str, str] = {}
+    meta: dict[str, str] = {}
     for each in changes:
         for name, frame in each.tables.items():
             tables.setdefault(name, []).append(frame)
         positions.update(each.positions)
         settings.update(each.settings)
+        meta.update(each.meta)
     publications = [each.publication for each in changes if each.publication is not None]
     return Changes(
         {name: pl.concat(frames) for name, frames in tables.items()},
         merged(publications) if publications else None,
         positions,
         settings,
+        meta=meta,
     )
 
 

@@ -45,7 +45,8 @@ class Outcome:
 
 @dataclass(frozen=True, slots=True)
 class Receipt:
-    """Records that are in the log, durably: offsets [first, first + count) of its partition.
+    """Records that are in the log, durably: offsets [first, first + count) of a partition; where the log has several
+    partitions, `first` is that of one of the records.
 
     done: they are processed and committed to the store. outcomes: one a record, where they were asked for and are done.
     """
@@ -54,6 +55,7 @@ class Receipt:
     count: int
     done: bool
     outcomes: tuple[Outcome, ...] = ()
+    partition: str = "log"
 
 
 @dataclass(frozen=True, slots=True)

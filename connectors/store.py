@@ -89,7 +89,7 @@ class Store:
             for name, table in _NATIVE.items():
                 store._con.execute(create_table(name, table))
             catalogue.show(store._con, store.data)
-            store._write("meta", _meta_frame(first))
+            store._write("meta", meta_frame(first))
         os.replace(fresh, path)
         return cls.open(path)
 
@@ -149,7 +149,7 @@ class Store:
             for name, frame in rest.items():
                 self._write(name, frame)
             self._write("positions", _position_frame(positions))
-            self._write("meta", _meta_frame(meta or {}))
+            self._write("meta", meta_frame(meta or {}))
 
     @property
     def hot_rows(self) -> int:
@@ -208,7 +208,7 @@ class Store:
         with self._transaction():
             for statement in statements:
                 self._con.execute(statement)
-            self._write("meta", _meta_frame(meta))
+            self._write("meta", meta_frame(meta))
 
     def positions(self) -> dict[str, Position]:
         """Return how far each partition is."""
@@ -305,5 +305,6 @@ def _position_frame(positions: Mapping[str, Position]) -> pl.DataFrame:
     return frame.cast({"watermark": columns["watermark"]})
 
 
-def _meta_frame(entries: Mapping[str, str]) -> pl.DataFrame:
+def meta_frame(entries: Mapping[str, str]) -> pl.DataFrame:
+    """Entries of `meta` as rows."""
     return pl.DataFrame(list(entries.items()), schema=dict(BOOKKEEPING["meta"].columns), orient="row")

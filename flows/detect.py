@@ -12,7 +12,7 @@ from bytewax.operators import StatefulBatchLogic
 
 from flows.snapshots import pickled
 from operators.clock import NEVER
-from operators.matches import KeyedMatches, Matches
+from operators.matches import KeyedMatches, Matches, Name
 from operators.output import Output
 from operators.shard import FOREVER, Shard
 
@@ -33,15 +33,19 @@ class ShardInput:
     next_offset: int = 0
 
 
+def shard_of(name: Name, shards: int) -> int:
+    """The shard of a key; it depends on nothing else."""
+    return crc32("\0".join(name).encode("utf-8", "surrogatepass")) % shards
+
+
 def by_shard(matches: Matches | KeyedMatches, shards: int) -> dict[int, KeyedMatches]:
-    """Split matches by the hash of their key; the number of a key's shard depends on nothing else."""
+    """Split matches by the shard of their key."""
     if not len(matches):
         return {}
     keyed = matches.keyed()
     if shards == 1:
         return {0: keyed}
-    homes = [crc32("\0".join(name).encode("utf-8", "surrogatepass")) % shards for name in keyed.names]
-    home = np.array(homes, np.int64)[keyed.rows["slot"]]
+    home = np.array([shard_of(name, shards) for name in keyed.names], np.int64)[keyed.rows["slot"]]
     split = {n: np.flatnonzero(home == n) for n in range(shards)}
     return {n: keyed.take(rows) for n, rows in split.items() if len(rows)}
 

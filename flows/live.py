@@ -8,17 +8,15 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Sequence
+from contextlib import ExitStack
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
 from pathlib import Path
-from threading import Event as Flag
 from threading import Thread
 
 import bytewax.operators as op
-import duckdb
 import structlog
 from bytewax._bytewax import init_db_dir, run_main
 from bytewax.dataflow import Dataflow
@@ -26,10 +24,10 @@ from bytewax.recovery import RecoveryConfig
 
 from connectors import rulefiles
 from connectors.formats import jsonl
-from connectors.live_store import LiveStore, StoreClosedError
+from connectors.live_store import LiveStore
 from connectors.log import Log, LogBusy, LogDamaged, LogUnavailable
 from connectors.pipeline import Health, Outcome, Receipt, Unavailable
-from connectors.store import Position, StoreError
+from connectors.store import Position
 from flows import live_data, outcomes
 from flows.desk import Desk, Waiter
 from flows.live_detect import LiveDetect
@@ -37,6 +35,7 @@ from flows.live_progress import LiveProgress
 from flows.live_sink import LiveSink, Seen, Watch
 from flows.live_source import PARTITION, LogSource
 from flows.replay import held
+from flows.serving import Serving, cause
 from flows.sink import STORE
 from flows.steps import classify, share, store
 from flows.versions import RuleVersions
@@ -47,7 +46,6 @@ from operators.rules import Rule
 
 SHARDS = 1  # more would only divide what one process does
 EPOCH = timedelta(seconds=10)
-WRITE_EVERY = 0.25  # seconds between writes of what the store shows
 RETRY = (1.0, 30.0)  # seconds before the dataflow is started again: at first, at most
 
 logger = structlog.get_logger("tocsin.pipeline")
@@ -72,12 +70,12 @@ class LiveOptions:
     clock: Callable[[], int] = wall_clock
 
 
-class LivePipeline:
+class LivePipeline(Serving):
     """A `connectors.pipeline.Pipeline`. Use `start`, and `stop` in the end."""
 
     def __init__(self, data: Path, options: LiveOptions, rules: tuple[Rule, ...], held: ExitStack) -> None:
         self.data, self.options, self.rules = data, options, rules
-        self._store = _open_store(data)
+        super().__init__(_open_store(data))
         held.callback(lambda: self._store.close())
         self._log = Log.open(data / "log", clock=options.clock)
         held.callback(self._log.close)
@@ -88,18 +86,11 @@ class LivePipeline:
         self._progress = LiveProgress(committed=stored)
         self._behind = self._log.next_offset  # what was in the log when the dataflow began
         self._desk = Desk(self._look_up)
-        self._stop = Flag()
         self._trouble: str | None = "starting"
         self._watchers: list[Watch] = []
-        self._followers: set[_Follower] = set()
-        self._feed_end = self._store.feed_end
-        self._write_now = Flag()
-        self._store_trouble: str | None = None
-        self.last_write_seconds = 0.0
         self._thread = Thread(target=self._run, name="dataflow", daemon=True)
         # Loading it takes a second, which nobody should wait for in the middle of the first large batch.
         self._scanner = Thread(target=jsonl.warm, name="scanner", daemon=True)
-        self._writer = Thread(target=self._keep_writing, name="store", daemon=True)
         self._held = held.pop_all()  # where this fails before, whoever gave it lets go of everything
 
     @classmethod
@@ -125,13 +116,11 @@ class LivePipeline:
     def stop(self) -> None:
         """Finish what is under way, take a snapshot, close everything. What was accepted is in the log."""
         self._stop.set()
-        self._write_now.set()
-        for thread in (self._thread, self._writer, self._scanner):
+        for thread in (self._thread, self._scanner):
             if thread.is_alive():
                 thread.join()
+        self._stop_writing()
         self._desk.give_up()
-        for follower in list(self._followers):
-            follower.wake()
         self._held.close()
 
     # ------------------------------------------------------------ the door
@@ -157,12 +146,6 @@ class LivePipeline:
             appended.cancel()  # whoever gave up may send it again: what is not being written yet never will be
             raise
 
-    @contextmanager
-    def reading(self) -> Iterator[duckdb.DuckDBPyConnection]:
-        """A connection to the store as it is now. Raises Unavailable where it is being opened again."""
-        with _opened(), self._store.reading() as connection:
-            yield connection
-
     def health(self) -> Health:
         """How it does, now."""
         lag = self._log.next_offset - self._progress.committed
@@ -177,31 +160,6 @@ class LivePipeline:
             catching_up=max(self._behind - self._progress.committed, 0),
         )
 
-    def active(self) -> dict[str, int]:
-        """How many incidents are `Open` and `Recovering`. Raises Unavailable."""
-        with _opened():
-            return self._store.active()
-
-    @property
-    def store_waiting(self) -> int:
-        """Events that are shown and not yet written."""
-        return self._store.waiting
-
-    async def changed(self, after: int, timeout: float) -> int:
-        """Wait until the feed has entries beyond number `after`, or for `timeout` seconds; its last number."""
-        if self._feed_end > after or self._stop.is_set():
-            return self._feed_end
-        follower = _Follower(asyncio.get_running_loop())
-        self._followers.add(follower)
-        try:
-            if self._feed_end <= after:
-                await asyncio.wait_for(follower.event.wait(), timeout)
-        except TimeoutError:
-            pass
-        finally:
-            self._followers.discard(follower)
-        return self._feed_end
-
     # ------------------------------------------------------------ the dataflow
 
     def _run(self) -> None:
@@ -215,7 +173,7 @@ class LivePipeline:
                 self._trouble = "stopped"
                 return
             except BaseException as error:  # Bytewax raises what Rust panics with, too
-                self._trouble = _cause(error)
+                self._trouble = cause(error)
                 first = not pause or time.monotonic() - began > 60
                 pause = RETRY[0] if first else min(2 * pause, RETRY[1])
                 logger.error("dataflow failed", reason=self._trouble, again_in=pause)
@@ -237,7 +195,7 @@ class LivePipeline:
         run_main(flow, epoch_interval=self.options.epoch, recovery_config=RecoveryConfig(str(recovery)))  # type: ignore[no-untyped-call]
 
     def _build(self, announced: list[tuple[tuple[str, str, str], int, str]]) -> Dataflow:
-        options, progress, upto = self.options, self._progress, self._behind
+        options, progress, upto = self.options, self._progress, {PARTITION: self._behind}
         classifier, versions = Classifier(self.rules), RuleVersions(self.rules)
         flow = Dataflow("live")
         source = LogSource(self._log, options.clock, options.lateness, progress, self._stop)
@@ -274,39 +232,6 @@ class LivePipeline:
         for watch in self._watchers:
             watch(seen)
 
-    def _keep_writing(self) -> None:
-        """Write what the store shows, a few times a second. In a thread of its own."""
-        while not self._stop.is_set():
-            self._write_now.wait(WRITE_EVERY)
-            self._write_now.clear()
-            began = time.monotonic()
-            try:
-                if self._store.write():
-                    self.last_write_seconds = time.monotonic() - began
-                self._store_trouble = None
-            except Exception as error:  # what waits stays shown, and the dataflow stops at its next snapshot
-                if self._store_trouble is None:
-                    logger.error("store not written", reason=_cause(error), again_in=RETRY[0])
-                self._store_trouble = _cause(error)
-                self._stop.wait(RETRY[0])
-            if self._store.feed_end > self._feed_end:
-                self._feed_end = self._store.feed_end
-                for follower in list(self._followers):
-                    follower.wake()
-
-
-class _Follower:
-    """Somebody who waits for news in an event loop."""
-
-    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
-        self.loop, self.event = loop, asyncio.Event()
-
-    def wake(self) -> None:
-        try:
-            self.loop.call_soon_threadsafe(self.event.set)
-        except RuntimeError:  # the loop is closed
-            pass
-
 
 def _open_store(data: Path) -> LiveStore:
     path = data / live_data.STORE_FILE
@@ -322,22 +247,6 @@ def _check_end(data: Path, written: int, stored: int) -> None:
         )
 
 
-@contextmanager
-def _opened() -> Iterator[None]:
-    """Let a store that is being opened again be one that may be asked later."""
-    try:
-        yield
-    except StoreClosedError as closed:
-        raise Unavailable(f"{closed}; try again") from None
-
-
 def _refused(error: BaseException) -> BaseException:
     """What a caller is told where the log refuses."""
     return Unavailable(str(error), getattr(error, "retry_after", 5))
-
-
-def _cause(error: BaseException) -> str:
-    """The sentence at the bottom of what Bytewax wraps around an error."""
-    while error.__cause__ is not None and not isinstance(error, StoreError):
-        error = error.__cause__
-    return str(error) if isinstance(error, StoreError) else f"{type(error).__name__}: {error}"

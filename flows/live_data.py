@@ -24,10 +24,11 @@ _DERIVED = (STORE_FILE, f"{STORE_FILE}.wal", "analyst.duckdb", "lake", "recovery
 
 def mark(recovery: Path) -> None:
     """Note in a recovery directory which version's snapshots it will hold."""
-    (recovery / _VERSION_FILE).write_text(_version())
+    (recovery / _VERSION_FILE).write_text(version())
 
 
-def _version() -> str:
+def version() -> str:
+    """Whose snapshots this version can go on from."""
     return f"{VERSION}, hashes of Polars {pl.__version__}\n"
 
 
@@ -37,7 +38,7 @@ def check(data: Path) -> None:
         if (data / STORE_FILE).exists():
             LiveStore.open(data / STORE_FILE, read_only=True).close()
         recovery = data / "recovery"
-        fits = not recovery.exists() or (recovery / _VERSION_FILE).read_text() == _version()
+        fits = not recovery.exists() or (recovery / _VERSION_FILE).read_text() == version()
     except (OutdatedStoreError, FileNotFoundError):
         fits = False
     if not fits:
@@ -58,6 +59,11 @@ def clear(data: Path) -> None:
     if store.exists() and (not firsts or firsts[0] != 0):
         begins = f"begins with record {firsts[0]:,}" if firsts else "is empty"
         raise ReplayError(f"the log in {data} {begins}: what came before would be lost, so nothing was rebuilt")
+    remove(data)
+
+
+def remove(data: Path) -> None:
+    """Remove everything that is made from elsewhere: the log, or topics."""
     for name in _DERIVED:
         path = data / name
         if path.is_dir():

@@ -4,14 +4,34 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from contextlib import suppress
+from typing import Protocol
 
 from prometheus_client import CollectorRegistry, Counter, Histogram
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from connectors.pipeline import Health, Unavailable
-from flows.live import LivePipeline
 from flows.live_sink import Seen
+
+
+class Measured(Protocol):
+    """A pipeline, as far as it is measured."""
+
+    def health(self) -> Health:
+        """How it does, now."""
+        ...
+
+    def active(self) -> dict[str, int]:
+        """How many incidents are not closed, by status. Raises Unavailable."""
+        ...
+
+    @property
+    def store_waiting(self) -> int:
+        """Events that are shown and not yet written."""
+        ...
+
+    last_write_seconds: float
+
 
 _BATCHES = (1, 3, 10, 30, 100, 300, 1_000, 3_000, 10_000, 30_000, 100_000)
 _SECONDS = (0.001, 0.002, 0.005, 0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1, 2, 5)
@@ -36,7 +56,7 @@ class LiveMetrics(Collector):
             "tocsin_show_seconds", "Seconds to let readers see a batch.", buckets=_SECONDS, registry=registry
         )
         self._live = 0
-        self.pipeline: LivePipeline | None = None  # known only after it has started
+        self.pipeline: Measured | None = None  # known only after it has started
         registry.register(self)
 
     def __call__(self, seen: Seen) -> None:

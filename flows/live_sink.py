@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import pickle
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from threading import Event as Flag
 
@@ -21,7 +21,6 @@ from bytewax.outputs import FixedPartitionedSink, StatefulSinkPartition
 from connectors import lake
 from connectors.live_store import LiveStore
 from connectors.memtable import Changes
-from connectors.pipeline import Outcome
 from connectors.store import Position
 from flows import outcomes
 from flows.desk import Desk
@@ -29,12 +28,12 @@ from flows.live_detect import Published
 from flows.live_progress import LiveProgress
 from flows.live_source import PARTITION
 from flows.sink import STORE, Counts, Stored
+from flows.tenants import Tenants
 from operators.clock import NEVER
-from operators.live import Publication, merged
+from operators.live import merged
 from operators.settings import Settings
 
 PUBLISH = 300.0  # seconds between publications of the lake
-CACHED = 10_000  # incidents whose tenants are remembered, for answers
 WRITE_NOW = 50_000  # events that are worth a file of their own: they need not wait for the next write
 MOST_WAITING = 400_000  # events in memory before the dataflow waits for the store
 
@@ -81,7 +80,7 @@ class LivePartition(StatefulSinkPartition[Stored | Published, bytes]):
         self._published: list[Published] = []
         self._reached = {str(n): self._shown for n in range(shards)}
         self._over = NEVER
-        self._tenants: dict[str, set[str]] = {}
+        self._tenants = Tenants(store)
         self._lake = -PUBLISH  # a new service is soon to be read from the command line, too
 
     def write_batch(self, items: list[Stored | Published]) -> None:
@@ -92,11 +91,11 @@ class LivePartition(StatefulSinkPartition[Stored | Published, bytes]):
                 self._taken = item.next_offset
             else:
                 self._published.append(item)
-                self._reached[item.shard] = item.upto
+                self._reached[item.shard] = _upto(item)
                 self._over = max(self._over, item.over)
         upto = min(self._taken, *self._reached.values())
         # A publication without a record says again, after a restart, what is not final.
-        if upto > self._shown or any(item.upto <= upto for item in self._published):
+        if upto > self._shown or any(_upto(item) <= upto for item in self._published):
             self._show()
 
     def snapshot(self) -> bytes:
@@ -136,9 +135,9 @@ class LivePartition(StatefulSinkPartition[Stored | Published, bytes]):
         began = time.monotonic()
         upto = min(self._taken, *self._reached.values())
         stored = [item for item in self._stored if item.next_offset <= upto]
-        published = [item for item in self._published if item.upto <= upto]
+        published = [item for item in self._published if _upto(item) <= upto]
         del self._stored[: len(stored)]  # they come in the order of the log
-        self._published = [item for item in self._published if item.upto > upto]
+        self._published = [item for item in self._published if _upto(item) > upto]
         publication = merged([each.publication for each in published]) if published else None
         counts = Counts()
         for item in stored:
@@ -147,7 +146,7 @@ class LivePartition(StatefulSinkPartition[Stored | Published, bytes]):
             self._position = Position(item.next_offset, watermark)
         self._counts.add(counts)
         settings = self._changed_settings(stored[-1].settings) if stored else {}
-        self._store.accept(Changes(_tables(stored), publication, {PARTITION: self._position}, settings))
+        self._store.accept(Changes(tables_of(stored), publication, {PARTITION: self._position}, settings))
         if self._store.waiting >= WRITE_NOW:
             self._write.set()
             if self._store.waiting >= MOST_WAITING:
@@ -156,7 +155,7 @@ class LivePartition(StatefulSinkPartition[Stored | Published, bytes]):
         answers = outcomes.of_commit(
             self._desk.asked(upto), events, [item.dead_letters for item in stored], publication
         )
-        told = self._with_tenants(publication, answers)
+        told = self._tenants.complete(publication, answers)
         self._shown = self._progress.committed = upto
         self._progress.now = max((item.now for item in published), default=self._progress.now)
         self._desk.committed(upto, told)
@@ -173,35 +172,12 @@ class LivePartition(StatefulSinkPartition[Stored | Published, bytes]):
         self._settings = dict(settings) if changed else self._settings
         return changed
 
-    def _with_tenants(self, publication: Publication | None, answers: dict[int, Outcome]) -> dict[int, Outcome]:
-        """The answers with all tenants of their incidents, of which a publication tells only the changed ones."""
-        if publication is not None:
-            for incident in (*publication.gone.incidents, *publication.gone.tenants):
-                self._tenants.pop(incident, None)
-            rows = publication.output.incident_tenants
-            if rows.height > CACHED:
-                self._tenants.clear()
-            elif self._tenants:
-                for incident, tenant in rows.select("incident_id", "tenant").iter_rows():
-                    if incident in self._tenants:
-                        self._tenants[incident].add(tenant)
-        wanted = {answer.incident_id for answer in answers.values() if answer.incident_id is not None}
-        missing = sorted(wanted.difference(self._tenants))
-        if missing:
-            if len(self._tenants) + len(missing) > CACHED:
-                self._tenants.clear()
-                missing = sorted(wanted)
-            known = self._store.tenants(missing)
-            self._tenants.update({incident: set(known.get(incident, ())) for incident in missing})
-        return {
-            offset: answer
-            if answer.incident_id is None
-            else replace(answer, tenants=tuple(sorted(self._tenants[answer.incident_id])))
-            for offset, answer in answers.items()
-        }
+
+def _upto(published: Published) -> int:
+    return published.reached[PARTITION]
 
 
-def _tables(stored: list[Stored]) -> dict[str, pl.DataFrame]:
+def tables_of(stored: Sequence[Stored]) -> dict[str, pl.DataFrame]:
     """The rows to append, where there are any."""
     frames = {
         "events": [item.events for item in stored if item.events is not None],

@@ -31,9 +31,10 @@ def of_commit(
     events: Sequence[pl.DataFrame],
     dead_letters: Sequence[pl.DataFrame],
     publication: Publication | None,
+    partition: str = PARTITION,
 ) -> dict[int, Outcome]:
-    """The outcomes of the records asked for (first offset, how many), as far as this commit tells; without
-    tenants. Not of those whose incident was taken back in the same commit."""
+    """The outcomes of the records asked for (first offset, how many), as far as this commit of a partition tells;
+    without tenants. Not of those whose incident was taken back in the same commit."""
     wanted = np.array(sorted({offset for first, count in asked for offset in range(first, first + count)}), np.int64)
     if not len(wanted):
         return {}
@@ -54,7 +55,7 @@ def of_commit(
                 continue
             found[offset] = Outcome(
                 offset,
-                identity or f"{PARTITION}:{offset}",
+                identity or f"{partition}:{offset}",
                 rule_id=rule,
                 confidence=confidence,
                 incident_id=incident,
@@ -63,7 +64,7 @@ def of_commit(
             )
     for frame in dead_letters:
         for offset, error in _rows(frame, wanted, "error"):
-            found[offset] = Outcome(offset, f"{PARTITION}:{offset}", error=error)
+            found[offset] = Outcome(offset, f"{partition}:{offset}", error=error)
     return found
 
 
@@ -76,30 +77,30 @@ def _rows(frame: pl.DataFrame, offsets: NDArray[np.int64], *columns: str) -> Ite
     return zip(*(column.to_list() for column in chosen), strict=True)
 
 
-def of_store(con: duckdb.DuckDBPyConnection, offset: int, line: bytes) -> Outcome:
+def of_store(con: duckdb.DuckDBPyConnection, offset: int, line: bytes, partition: str = PARTITION) -> Outcome:
     """What became of a committed record; line: as it is in the log. A repeated one has the first one's answer (S5)."""
-    here = _one(con, f'{_EVENT} WHERE partition = $1 AND "offset" = $2', [PARTITION, offset])
+    here = _one(con, f'{_EVENT} WHERE partition = $1 AND "offset" = $2', [partition, offset])
     if here is not None:
-        return _outcome(con, here, duplicate=False)
+        return _outcome(con, here, partition, duplicate=False)
     error = con.execute(
-        'SELECT error FROM dead_letters WHERE partition = $1 AND "offset" = $2', [PARTITION, offset]
+        'SELECT error FROM dead_letters WHERE partition = $1 AND "offset" = $2', [partition, offset]
     ).fetchone()
     if error is not None:
-        return Outcome(offset, f"{PARTITION}:{offset}", error=error[0])
+        return Outcome(offset, f"{partition}:{offset}", error=error[0])
     record = orjson.loads(line)
     identity, source = record.get("id"), record.get("source", record.get("integrationKey"))
     if record.get("record") in (None, "event") and identity is not None:
-        values = [record.get("workspace"), str(source), str(identity), offset, record["ingested_at"]]
+        values = [record.get("workspace"), str(source), str(identity), offset, record["ingested_at"], partition]
         first = _one(
             con,
-            f'{_EVENT} WHERE workspace = $1 AND source = $2 AND id = $3 AND "offset" < $4 '
+            f'{_EVENT} WHERE workspace = $1 AND source = $2 AND id = $3 AND "offset" < $4 AND partition = $6 '
             "AND ingested_at >= CAST($5 AS TIMESTAMPTZ) - INTERVAL 24 HOUR "
             'ORDER BY "offset" DESC LIMIT 1',
             values,
         )
         if first is not None:
-            return _outcome(con, first, duplicate=True)
-    return Outcome(offset, f"{PARTITION}:{offset}")
+            return _outcome(con, first, partition, duplicate=True)
+    return Outcome(offset, f"{partition}:{offset}")
 
 
 def _one(con: duckdb.DuckDBPyConnection, sql: str, values: list[Any]) -> dict[str, Any] | None:
@@ -107,7 +108,7 @@ def _one(con: duckdb.DuckDBPyConnection, sql: str, values: list[Any]) -> dict[st
     return None if found is None else dict(zip(_EVENT_COLUMNS, found, strict=True))
 
 
-def _outcome(con: duckdb.DuckDBPyConnection, event: dict[str, Any], *, duplicate: bool) -> Outcome:
+def _outcome(con: duckdb.DuckDBPyConnection, event: dict[str, Any], partition: str, *, duplicate: bool) -> Outcome:
     incident, status, opened, tenants = None, None, False, ()
     if event["rule_id"] is not None:
         key = [event["workspace"], event["rule_id"], event["group_key"], event["at"]]
@@ -118,7 +119,7 @@ def _outcome(con: duckdb.DuckDBPyConnection, event: dict[str, Any], *, duplicate
     offset = int(event["offset"])
     return Outcome(
         offset,
-        event["id"] or f"{PARTITION}:{offset}",
+        event["id"] or f"{partition}:{offset}",
         duplicate=duplicate,
         rule_id=event["rule_id"],
         confidence=event["confidence"],

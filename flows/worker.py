@@ -8,11 +8,11 @@ import signal
 import sys
 from pathlib import Path
 from threading import Event as Flag
-from threading import Thread
 
 from flows.board import Board
 from flows.plan import Plan
 from flows.replay import BOARD_FILE, execute
+from flows.supervisor import outlive
 
 
 def main(data: Path, addresses: list[str], resumed: bool, index: int) -> None:
@@ -22,16 +22,8 @@ def main(data: Path, addresses: list[str], resumed: bool, index: int) -> None:
     stop = Flag()
     signal.signal(signal.SIGINT, lambda *_: stop.set())
     signal.signal(signal.SIGTERM, lambda *_: stop.set())
-    Thread(target=_outlive, args=(os.getppid(),), name="parent", daemon=True).start()
+    outlive(os.getppid())
     execute(plan, data, board, stop, resumed=resumed, index=index, addresses=addresses)
-
-
-def _outlive(parent: int) -> None:
-    """End with the parent: a worker that goes on alone would hold the store, and nobody would know."""
-    pause = Flag()
-    while not pause.wait(0.5):
-        if os.getppid() != parent:
-            os._exit(1)
 
 
 if __name__ == "__main__":

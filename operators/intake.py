@@ -10,7 +10,7 @@ import polars as pl
 
 from operators.clock import DEFAULT_LATENESS, NEVER, PartitionClock
 from operators.dedup import Deduplicator
-from operators.events import CONFIGURE, DEAD_LETTERS, TICK, TIMESTAMP
+from operators.events import CONFIGURE, DEAD_LETTERS, DECODED, TICK, TIMESTAMP
 from operators.frames import empty
 from operators.settings import NO_SETTINGS, Settings
 
@@ -73,6 +73,12 @@ class Intake:
             later = pl.col("offset") > holding
             self._waiting, rejects = rejects.filter(later), rejects.filter(~later)
         return self._batches(stamped.frame, rejects, before, ended=False)
+
+    def tick(self, at: int) -> list[Batch]:
+        """Nothing came, and what comes was accepted at `at`, µs, or later."""
+        self.clock.high = max(self.clock.high, at)
+        self.last_at = max(self.last_at, self.clock.high)
+        return self.take(empty(DECODED), empty(REJECTS), 0)
 
     def finish(self) -> list[Batch]:
         """The end of the input: what was held back, and the last word."""

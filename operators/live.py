@@ -51,30 +51,31 @@ class Publication:
     """What a reader sees change: every row replaces the one with its key, after what is `gone` has gone.
 
     members: MEMBERS of the matches that came since the last step. news: the transitions and alerts among it
-    that nobody has seen yet.
+    that nobody has seen yet. final: what settled: steps and alerts once, incidents and tenants as they settled last.
     """
 
     output: Output
     gone: Gone
     members: pl.DataFrame
     news: Output
+    final: Output = NO_OUTPUT
 
 
 def merged(publications: Sequence[Publication]) -> Publication:
     """Several publications, one after the other, as one; at least one."""
     first, *rest = publications
-    output, gone, news = first.output, first.gone, first.news
+    output, gone, news, final = first.output, first.gone, first.news, first.final
     for later in rest:
         if later.gone:  # of what nobody was told yet, nobody need be
             output, news = _without(output, later.gone), _without(news, later.gone)
-        output, news = output.joined(later.output), news.joined(later.news)
+        output, news, final = output.joined(later.output), news.joined(later.news), final.joined(later.final)
         gone = Gone(
             gone.incidents + later.gone.incidents,
             gone.steps + later.gone.steps,
             gone.alerts + later.gone.alerts,
             gone.tenants + later.gone.tenants,
         )
-    return Publication(output, gone, pl.concat([each.members for each in publications]), news)
+    return Publication(output, gone, pl.concat([each.members for each in publications]), news, final)
 
 
 def _without(output: Output, gone: Gone) -> Output:
@@ -190,9 +191,10 @@ class LiveShard(Shard):
         if settle and self._fresh:
             raise ValueError("matches came that nobody has seen: publish them, then settle")
         self._new_steps, self._new_alerts = [], []
-        output = self._standing() if self._shows_again else NO_OUTPUT
+        output, final = self._standing() if self._shows_again else NO_OUTPUT, NO_OUTPUT
         if settle:
-            output = output.joined(self._settle())
+            shown, final = self._settle()
+            output = output.joined(shown)
         names = self._due_by(until)
         for name in self._touched:
             names[name] = None
@@ -205,7 +207,7 @@ class LiveShard(Shard):
             self._next_timer = self._first_timer()
         self._fresh = {}
         self._go_ahead(until)
-        return Publication(output, gone, members, self._news(output))
+        return Publication(output, gone, members, self._news(output), final)
 
     def _standing(self) -> Output:
         """The incidents that stand in the settled state, with all their tenants."""
@@ -231,11 +233,12 @@ class LiveShard(Shard):
 
     # ------------------------------------------------------------ settled
 
-    def _settle(self) -> Output:
-        """Settle; what became final, and the settled state of keys of which nothing more is shown."""
+    def _settle(self) -> tuple[Output, Output]:
+        """Settle; what is to be shown of it, with the settled state of keys of which nothing more is shown; and all of
+        it."""
         until = self.watermark
         if until == NEVER or until <= self._settled:
-            return NO_OUTPUT
+            return NO_OUTPUT, NO_OUTPUT
         emission = self._advance(until - 1, until)
         self._ahead.settled(until, self._pending.numbers)
         output = emission.output(settled=True)
@@ -259,7 +262,7 @@ class LiveShard(Shard):
             self._forget(name)
         self._next_timer = self._first_timer()
         # A row that pending matches have changed already must not fall back to what is settled of it.
-        return output.without_state_of(hidden).joined(self._settled_rows(rest))
+        return output.without_state_of(hidden).joined(self._settled_rows(rest)), output
 
     def _settled_rows(self, names: Iterable[Name]) -> Output:
         """The incidents that stand in the settled state of some keys."""

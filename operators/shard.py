@@ -44,6 +44,11 @@ class Shard:
         return len(self._state.keys)
 
     @property
+    def partitions(self) -> tuple[str, ...]:
+        """The partitions in the order of their numbers (MEMBERS)."""
+        return tuple(self._numbers)
+
+    @property
     def pending(self) -> int:
         """Matches that wait for their watermark."""
         return len(self._pending)

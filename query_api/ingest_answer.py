@@ -14,7 +14,6 @@ from query_api.pipeline import Outcome, Receipt, Unavailable
 from query_api.services import Services
 
 PATIENCE = 2.0  # seconds a sender waits for the incident of an event
-PARTITION = "log"
 
 
 async def submit(
@@ -38,7 +37,7 @@ async def submit_one(services: Services, caller: Caller, event: Accepted) -> Res
             raise refused[event.tenant]
     receipt = await submit(services, (event.body,), caller.workspace, detail=True)
     if not receipt.done or not receipt.outcomes:
-        pending = Outcome(receipt.first, event.id or f"{PARTITION}:{receipt.first}")
+        pending = Outcome(receipt.first, event.id or f"{receipt.partition}:{receipt.first}")
         return ok(told(pending), "The event is stored; its processing goes on.", status=202)
     outcome = receipt.outcomes[0]
     if outcome.error is not None:

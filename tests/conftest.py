@@ -4,6 +4,8 @@ import os
 
 from hypothesis import HealthCheck, Phase, settings
 
+pytest_plugins = ["tests.kafka_fixtures"]
+
 # No deadlines: how long an example takes says more about the machine than about the code.
 settings.register_profile(
     "tocsin",

@@ -17,7 +17,7 @@ from connectors.log import Appended
 from connectors.pipeline import Receipt
 from connectors.schema import TABLES
 from connectors.store import Position, StoreError
-from flows import live_sink
+from flows import live_sink, tenants
 from flows.desk import Desk, Waiter
 from flows.live_detect import Published
 from flows.live_progress import LiveProgress
@@ -98,7 +98,7 @@ def published(
     belong = [(0, offset, "auth_failure", "i", False) for offset in members or ()]
     frame = pl.DataFrame(belong, schema=MEMBERS, orient="row")
     publication = Publication(output, gone or Gone(), frame, NO_OUTPUT)
-    return Published(shard, upto, now=upto, publication=publication, live=1, over=NEVER)
+    return Published(shard, {"log": upto}, now=upto, publication=publication, live=1, over=NEVER)
 
 
 @pytest.fixture
@@ -157,7 +157,7 @@ def test_who_waits_is_told_when_it_can_be_read(bench: Bench) -> None:
 @pytest.mark.parametrize("most", [0, 1, 10_000])
 def test_an_answer_names_all_tenants_of_the_incident(bench: Bench, monkeypatch: pytest.MonkeyPatch, most: int) -> None:
     """Not only those of its batch: also those before it, however few are remembered, but none that was taken back."""
-    monkeypatch.setattr(live_sink, "CACHED", most)
+    monkeypatch.setattr(tenants, "CACHED", most)
     assert bench.tenants(0, hit("i", "acme")) == ("acme",)
     assert bench.tenants(1) == ("acme",)
     assert bench.tenants(2, hit("i", "beta"), hit("other", "gamma")) == ("acme", "beta")

@@ -1,0 +1,1 @@
+"""Kafka: the log as a topic, the results as another, and other people's topics."""

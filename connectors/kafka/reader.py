@@ -1,0 +1,227 @@
+"""Messages of many partitions, read by one consumer in a thread of its own, taken partition by partition.
+
+Guarantee: the messages of a partition are given in order, from the offset where it was begun, each once. Positions are
+the caller's to keep: nothing here depends on what a consumer group knows. Memory is bounded: a partition whose messages
+are not taken is paused.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from itertools import groupby
+
+from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka import KafkaError as Code
+
+from connectors.kafka.settings import MESSAGE_BYTES, KafkaError, KafkaSettings, logger
+from connectors.kafka.topics import reason
+
+Place = tuple[str, int]  # topic and partition
+HELD = 48 << 20  # bytes of messages that wait to be taken, of all partitions
+MOST = 20_000  # messages asked for at a time
+WATCH = 30.0  # seconds between looks at the number of partitions
+_FATAL = {Code.TOPIC_AUTHORIZATION_FAILED, Code.UNKNOWN_TOPIC_OR_PART, Code._UNKNOWN_PARTITION}
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """Messages of a partition whose offsets follow one another. size: bytes of their values."""
+
+    first: int
+    messages: list[Message]
+    size: int
+
+    @property
+    def next(self) -> int:
+        """The offset after the last one."""
+        return self.first + len(self.messages)
+
+
+class Reader:
+    """Reads from `begin` on, until `close`. group: under which positions are committed, for those who watch."""
+
+    def __init__(self, settings: KafkaSettings, group: str, held: int = HELD) -> None:
+        self._consumer = Consumer(
+            settings.client(
+                group_id=group,
+                enable_auto_commit=False,
+                enable_auto_offset_store=False,
+                auto_offset_reset="error",
+                isolation_level="read_committed",
+                fetch_wait_max_ms=settings.options.get("fetch.wait.max.ms", "50"),
+                fetch_message_max_bytes=settings.options.get("fetch.message.max.bytes", str(4 << 20)),
+                queued_min_messages=settings.options.get("queued.min.messages", "200000"),
+                queued_max_messages_kbytes=settings.options.get("queued.max.messages.kbytes", str(64 << 10)),
+                receive_message_max_bytes=str(8 * MESSAGE_BYTES),
+                check_crcs=settings.options.get("check.crcs", "true"),
+            )
+        )
+        self._lock = threading.Lock()
+        self._news = threading.Condition(self._lock)
+        self._runs: dict[Place, deque[Run]] = {}
+        self._new: list[TopicPartition] = []
+        self._sizes: dict[Place, int] = {}
+        self._paused: set[Place] = set()
+        self._committing: dict[Place, int] = {}
+        self._held = held
+        self._closed = False
+        self._error: KafkaError | None = None
+        self.seen: dict[str, int] = {}  # partitions that a topic has, as of the last look
+        self._watched = time.monotonic()
+        self._thread = threading.Thread(target=self._run, name="kafka reader", daemon=True)
+        self._thread.start()
+
+    def begin(self, place: Place, offset: int) -> None:
+        """Read a partition from this offset on."""
+        with self._lock:
+            self._runs[place], self._sizes[place] = deque(), 0
+            self._new.append(TopicPartition(*place, offset))
+
+    def take(self, place: Place, most: int) -> Run | None:
+        """The next messages, up to `most` bytes but at least one; None where there is none now. Raises KafkaError."""
+        with self._lock:
+            if self._error is not None:
+                raise self._error
+            runs = self._runs[place]
+            if not runs:
+                return None
+            taken = [runs.popleft()]
+            size = taken[0].size
+            while runs and runs[0].first == taken[-1].next and size + runs[0].size <= most:
+                size += runs[0].size
+                taken.append(runs.popleft())
+            self._sizes[place] -= size
+        if len(taken) == 1:
+            return taken[0]
+        return Run(taken[0].first, [message for run in taken for message in run.messages], size)
+
+    def wait(self, timeout: float) -> None:
+        """Wait until some partition has messages."""
+        with self._lock:
+            if not any(self._runs.values()) and not self._closed and self._error is None:
+                self._news.wait(timeout)
+
+    def commit(self, positions: Mapping[Place, int]) -> None:
+        """Tell the consumer group how far these partitions are, soon; only for those who watch."""
+        with self._lock:
+            self._committing |= positions
+
+    def close(self) -> None:
+        """Stop reading."""
+        with self._lock:
+            self._closed = True
+            self._news.notify_all()
+        self._thread.join()
+        self._consumer.close()
+
+    # ------------------------------------------------------------ in the thread
+
+    def _run(self) -> None:
+        try:
+            while not self._closed:
+                self._assign()
+                if not self._runs:
+                    time.sleep(0.01)
+                    continue
+                messages = self._consumer.consume(MOST, 0.05)
+                if messages:
+                    self._sort_in(messages)
+                self._pace()
+                self._watch()
+        except KafkaException as wrong:
+            self._fail(KafkaError(f"Kafka cannot be read: {reason(wrong)}"))
+        except KafkaError as wrong:
+            self._fail(wrong)
+
+    def _fail(self, error: KafkaError) -> None:
+        with self._lock:
+            self._error = error
+            self._news.notify_all()
+
+    def _assign(self) -> None:
+        with self._lock:
+            new, self._new = self._new, []
+            committing, self._committing = self._committing, {}
+        if new:
+            self._consumer.incremental_assign(new)
+        if committing:
+            offsets = [TopicPartition(*place, offset) for place, offset in committing.items()]
+            try:
+                self._consumer.commit(offsets=offsets, asynchronous=True)
+            except KafkaException as wrong:
+                logger.warning("positions not committed: %s", reason(wrong))
+
+    def _sort_in(self, messages: list[Message]) -> None:
+        for (topic, partition), part in groupby(messages, lambda m: (m.topic(), m.partition())):
+            self._add((topic or "", partition or 0), list(part))
+
+    def _add(self, place: Place, messages: list[Message]) -> None:
+        bad = messages[-1].error() or messages[0].error()
+        if bad is not None or any(message.error() is not None for message in messages):
+            for message in messages:
+                if (error := message.error()) is not None:
+                    self._complain(place, error)
+            messages = [message for message in messages if message.error() is None]
+            if not messages:
+                return
+        runs = list(_runs(messages))
+        with self._lock:
+            if place in self._runs:
+                self._runs[place] += runs
+                self._sizes[place] += sum(run.size for run in runs)
+                self._news.notify_all()
+
+    def _complain(self, place: Place, error: Code) -> None:
+        """Raise what does not go away by itself."""
+        if error.code() == Code._AUTO_OFFSET_RESET:
+            raise KafkaError(
+                f"{place[0]}-{place[1]}: the messages to go on with are not there any more ({error.str()}); bring them "
+                "back, or start with --rebuild, which goes on without them"
+            )
+        if error.code() in _FATAL:
+            raise KafkaError(f"{place[0]}: {error.str()}")
+        logger.warning("%s-%d: %s", *place, error.str())
+
+    def _pace(self) -> None:
+        """Pause partitions of which much waits; go on with the others."""
+        with self._lock:
+            share = self._held // max(len(self._sizes), 1)
+            full = {place for place, size in self._sizes.items() if size > max(share, 1 << 20)}
+            low = {place for place in self._paused if self._sizes[place] <= max(share, 1 << 20) // 2}
+        if pause := full - self._paused:
+            self._consumer.pause([TopicPartition(*place) for place in pause])
+            self._paused |= pause
+        if low:
+            self._consumer.resume([TopicPartition(*place) for place in low])
+            self._paused -= low
+
+    def _watch(self) -> None:
+        if time.monotonic() - self._watched < WATCH:
+            return
+        self._watched = time.monotonic()
+        for topic in {topic for topic, _ in self._runs}:
+            try:
+                found = self._consumer.list_topics(topic, 5.0).topics[topic]
+            except KafkaException:
+                continue
+            if found.error is None:
+                self.seen[topic] = len(found.partitions)
+
+
+def _runs(messages: list[Message]) -> list[Run]:
+    """The messages of a partition, cut where offsets are missing."""
+    first, last = messages[0].offset() or 0, messages[-1].offset() or 0
+    if last - first + 1 == len(messages):
+        return [Run(first, messages, sum(map(len, messages)))]
+    found: list[Run] = []
+    start = 0
+    for n in range(1, len(messages) + 1):
+        if n == len(messages) or (messages[n].offset() or 0) != (messages[n - 1].offset() or 0) + 1:
+            part = messages[start:n]
+            found.append(Run(part[0].offset() or 0, part, sum(map(len, part))))
+            start = n
+    return found

@@ -1,0 +1,117 @@
+"""What a worker tells Prometheus; `docs/operations.md` says what each means and which to alert on."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterable, Mapping
+
+from prometheus_client import CollectorRegistry, Counter, start_http_server
+from prometheus_client.metrics_core import GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from connectors.kafka.reader import Reader
+from connectors.kafka.settings import KafkaError, KafkaSettings
+from connectors.kafka.topics import Topics
+from flows.kafka_source import KafkaInput
+from flows.kafka_worker import Watch
+from flows.sink import Counts
+
+_FRESH = 5.0  # seconds for which the ends of the topics are believed
+
+
+class WorkerMetrics(Watch, Collector):
+    """Counters that batches move, and gauges that are asked when somebody scrapes."""
+
+    def __init__(self, settings: KafkaSettings) -> None:
+        self.registry = registry = CollectorRegistry()
+
+        def counter(name: str, text: str) -> Counter:
+            return Counter(f"tocsin_worker_{name}", text, registry=registry)
+
+        self._records = counter("records", "Records of the log processed, ticks and commands included.")
+        self._events = counter("events", "Events processed.")
+        self._matches = counter("matches", "Claims of rules on events.")
+        self._late = counter("late_events", "Events that came later than the allowed lateness.")
+        self._duplicates = counter("duplicate_events", "Events dropped because their id was seen within a day.")
+        self._dead = counter("dead_letters", "Records that could not be used.")
+        self._settings = settings
+        self._began = time.time()
+        self._snapshot = time.time()
+        self._positions: dict[str, int] = {}
+        self._inputs: Mapping[str, KafkaInput] = {}
+        self._reader: Reader | None = None
+        self._ends: dict[str, int] = {}
+        self._asked = 0.0
+        self._lock = threading.Lock()
+        registry.register(self)
+
+    def serve(self, port: int) -> int:
+        """Serve them on a port of all addresses; 0 takes a free one. Returns the port. Raises OSError."""
+        server, _ = start_http_server(port, registry=self.registry)
+        return int(server.server_address[1])
+
+    def records(self, counts: Counts) -> None:
+        """Records are classified."""
+        self._records.inc(counts.records)
+        self._events.inc(counts.events)
+        self._matches.inc(counts.matches)
+        self._late.inc(counts.late)
+        self._duplicates.inc(counts.duplicates)
+        self._dead.inc(counts.dead_letters)
+
+    def reached(self, partition: str, offset: int) -> None:
+        """A partition is processed up to here."""
+        self._positions[partition] = offset
+
+    def snapshot(self) -> None:
+        """A snapshot was taken."""
+        self._snapshot = time.time()
+
+    def reader(self, reader: Reader, inputs: Mapping[str, KafkaInput]) -> None:
+        """Where messages come from."""
+        self._reader, self._inputs = reader, inputs
+
+    def collect(self) -> Iterable[Metric]:
+        """The gauges, now."""
+        lag = GaugeMetricFamily(
+            "tocsin_worker_lag_records", "Records that wait, of the partitions of this worker.", labels=["partition"]
+        )
+        for partition, end in sorted(self._known_ends().items()):
+            lag.add_metric([partition], max(end - self._positions[partition], 0))
+        yield lag
+        yield GaugeMetricFamily("tocsin_worker_partitions", "Partitions that it reads.", float(len(self._positions)))
+        age = max(time.time() - self._snapshot, 0.0)
+        yield GaugeMetricFamily("tocsin_worker_snapshot_age_seconds", "Seconds since its last snapshot.", age)
+        yield GaugeMetricFamily("tocsin_worker_start_time_seconds", "When it started, seconds since 1970.", self._began)
+        yield GaugeMetricFamily(
+            "tocsin_worker_new_partitions", "Partitions that are not read before a restart.", float(self._new())
+        )
+
+    def describe(self) -> Iterable[Metric]:
+        """Nothing beforehand: the registry would ask for the gauges instead."""
+        return ()
+
+    def _new(self) -> int:
+        seen = {} if self._reader is None else dict(self._reader.seen)
+        known: dict[str, int] = {}
+        for item in self._inputs.values():
+            known[item.place[0]] = known.get(item.place[0], 0) + 1
+        return sum(max(count - known.get(topic, 0), 0) for topic, count in seen.items())
+
+    def _known_ends(self) -> dict[str, int]:
+        """The ends of the partitions of this worker, asked for now and then."""
+        with self._lock:
+            if time.monotonic() - self._asked > _FRESH:
+                self._asked = time.monotonic()
+                counts: dict[str, int] = {}
+                for item in self._inputs.values():
+                    counts[item.place[0]] = counts.get(item.place[0], 0) + 1
+                try:
+                    topics = Topics(self._settings)
+                    for topic, partitions in counts.items():
+                        for n, end in enumerate(topics.ends(topic, partitions, timeout=2.0)):
+                            self._ends[f"{topic}-{n}"] = end
+                except KafkaError:  # what was known last
+                    pass
+            return {name: end for name, end in self._ends.items() if name in self._positions}
