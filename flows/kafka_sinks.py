@@ -21,6 +21,7 @@ from connectors.kafka.outbox import Outbox
 from connectors.kafka.settings import KafkaError, KafkaSettings
 from connectors.kafka.tail import tail
 from connectors.lake_files import LakeFiles
+from connectors.schema import TABLES
 from flows import results
 from flows.detect import ShardInput
 from flows.live_detect import LiveDetect, Published
@@ -86,8 +87,11 @@ class _LakeState:
         """Write what has gathered, for the snapshot."""
         rows, self.rows = self.rows, {}
         if lake is not None:
-            names = [lake.stage(part, name, pl.concat(frames), first) for name, frames in rows.items()]
-            self.staged += tuple(name for group in names for name in group)
+            for name, frames in rows.items():
+                frame = pl.concat(frames)
+                if TABLES[name].upsert:  # all rows of a file are of one version
+                    frame = frame.unique(list(TABLES[name].key), keep="last", maintain_order=True)
+                self.staged += lake.stage(part, name, frame, first)
         return self.staged
 
 

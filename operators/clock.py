@@ -56,10 +56,13 @@ class PartitionClock:
         return None if self._held is None else int(self._held["offset"][0])
 
     def stamp(self, frame: pl.DataFrame, wall: int | None = None) -> Stamped:
-        """Stamp the next records. `wall`: now in µs; times more than 60 s ahead of it are refused."""
+        """Stamp the next records. `wall`: now in µs; times more than 60 s ahead of it are refused.
+
+        Not of records that a log has stamped: whoever accepted them has looked, and another clock decides nothing.
+        """
         refused = empty(CLOCK_REJECTS)
         if wall is not None and frame.height and int(_micros(frame["time"]).max()) > wall + AHEAD:
-            ahead = pl.col("time").to_physical() > wall + AHEAD
+            ahead = (pl.col("time").to_physical() > wall + AHEAD) & pl.col("ingested_at").is_null()
             refused = _rejects(frame.filter(ahead), "time {} is more than 60 s in the future")
             frame = frame.filter(~ahead)
         if self._held is not None:

@@ -16,6 +16,15 @@ from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec  # type: ign
 from connectors.kafka.settings import MESSAGE_BYTES, KafkaError, KafkaSettings, KafkaUnavailable
 
 PATIENCE = 10.0  # seconds for an answer
+# A partition is between two leaders: for a moment, after it was made or a broker came back.
+_MOVING = (
+    Code.NOT_LEADER_FOR_PARTITION,
+    Code.LEADER_NOT_AVAILABLE,
+    Code.UNKNOWN_TOPIC_OR_PART,
+    Code.FENCED_LEADER_EPOCH,
+    Code.UNKNOWN_LEADER_EPOCH,
+    Code._NOENT,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,10 +43,7 @@ class Topics:
         """Connects only when used. Raises KafkaError where the options make no sense."""
         self._settings = settings
         self._trouble = ""
-        try:
-            self._admin = AdminClient(settings.client(error_cb=self._note, socket_timeout_ms=int(PATIENCE * 1000)))
-        except (KafkaException, ValueError) as wrong:
-            raise KafkaError(f"the Kafka options cannot be used: {reason(wrong)}") from None
+        self._admin = self._connected()
 
     def find(self, name: str, timeout: float = PATIENCE) -> Topic | None:
         """A topic, None where there is none. Raises KafkaUnavailable."""
@@ -53,12 +59,18 @@ class Topics:
         """The next offset of each partition, or with `first` that of the oldest message. Raises KafkaUnavailable."""
         spec = OffsetSpec.earliest() if first else OffsetSpec.latest()  # type: ignore[no-untyped-call]
         wanted = {TopicPartition(name, n): spec for n in range(partitions)}
-        try:
-            asked = self._admin.list_offsets(wanted, request_timeout=timeout)
-            found = {part.partition: future.result().offset for part, future in asked.items()}
-        except KafkaException as wrong:
-            raise self._unavailable(wrong) from None
-        return [int(found[n]) for n in range(partitions)]
+        give_up = time.monotonic() + timeout
+        while True:
+            try:
+                asked = self._admin.list_offsets(wanted, request_timeout=timeout)
+                found = {part.partition: future.result().offset for part, future in asked.items()}
+                return [int(found[n]) for n in range(partitions)]
+            except KafkaException as wrong:
+                if wrong.args[0].code() not in _MOVING or time.monotonic() > give_up:
+                    raise self._unavailable(wrong) from None
+            # A client keeps what it knew of the leaders before a broker died, and Kafka refuses it for that.
+            self._admin = self._connected()
+            time.sleep(0.1)
 
     def create(self, name: str, partitions: int, config: Mapping[str, str]) -> Topic:
         """Make a topic, or leave the one alone that somebody made meanwhile. Raises KafkaError, KafkaUnavailable."""
@@ -90,6 +102,12 @@ class Topics:
         while any(self.find(name) is not None for name in there) and time.monotonic() < give_up:
             time.sleep(0.1)
 
+    def _connected(self) -> AdminClient:
+        try:
+            return AdminClient(self._settings.client(error_cb=self._note, socket_timeout_ms=int(PATIENCE * 1000)))
+        except (KafkaException, ValueError) as wrong:
+            raise KafkaError(f"the Kafka options cannot be used: {reason(wrong)}") from None
+
     def _known(self, name: str) -> Topic:
         """A topic that was made just now: not every broker knows of it at once."""
         give_up = time.monotonic() + PATIENCE
@@ -104,7 +122,9 @@ class Topics:
 
     def _unavailable(self, wrong: KafkaException) -> KafkaUnavailable:
         self._admin.poll(0)
-        because = self._trouble or reason(wrong)
+        because = reason(wrong)
+        if wrong.args[0].code() in (Code._TIMED_OUT, Code._TRANSPORT, Code._ALL_BROKERS_DOWN) and self._trouble:
+            because = self._trouble
         return KafkaUnavailable(f"Kafka at {self._settings.servers} does not answer: {because}")
 
 

@@ -42,6 +42,8 @@ class Service:
     output: everything that all its processes have printed. demo_key: the newest, with `--demo`.
     """
 
+    command = "serve"
+
     def __init__(self, data: Path, *args: str | Path, env: Mapping[str, str] | None = None) -> None:
         self.data = data
         self.demo_key: str | None = None
@@ -73,7 +75,7 @@ class Service:
         assert self._process is None, "it runs already"
         with self._printed.open("ab") as out:
             self._process = subprocess.Popen(
-                [*COMMAND, "serve", "--data", str(self.data), "--port", str(port), *self._args], cwd=ROOT,
+                [*COMMAND, self.command, "--data", str(self.data), "--port", str(port), *self._args], cwd=ROOT,
                 env=self._env, stdin=subprocess.DEVNULL, stdout=out, stderr=subprocess.STDOUT, start_new_session=True,
             )  # fmt: skip
 
