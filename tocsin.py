@@ -7,9 +7,11 @@ import os
 import shutil
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from threading import Event, Thread
 from typing import Annotated, Any
 
 import typer
@@ -20,6 +22,8 @@ from connectors import demo as demo_day
 from connectors import files, mapping, rulefiles
 from connectors.formats import FORMATS
 from connectors.formats.types import DecodeOptions
+from connectors.kafka.inputs import SCHEME
+from connectors.kafka.inputs import plan as kafka_plan
 from connectors.kafka.messages import READABLE
 from connectors.kafka.serdes import SERDES, RegistrySettings, SerdeError
 from connectors.kafka.settings import KafkaError, KafkaSettings
@@ -28,7 +32,7 @@ from connectors.log import LogDamaged, LogUnavailable
 from connectors.reader import open_reader
 from connectors.schema import TABLES
 from connectors.store import StoreError
-from flows import progress, replay
+from flows import cluster, progress, replay
 from flows.plan import SHARDS, Input, Plan
 from operators.durations import parse_duration
 from operators.events import DEFAULT_WORKSPACE, SEVERITIES
@@ -99,6 +103,20 @@ def _one_of(names: Iterable[str]) -> Callable[[list[str] | None], list[str] | No
 Data = Annotated[Path, typer.Option("--data", envvar="TOCSIN_DATA", help="The data directory.")]
 Json = Annotated[bool, typer.Option("--json", help="Print JSON.")]
 Workspace = Annotated[str | None, typer.Option("--workspace", help="Only this workspace.")]
+Kafka = Annotated[str, typer.Option("--kafka", envvar="TOCSIN_KAFKA", metavar="HOST:PORT", help="Kafka's address.")]
+KafkaConfig = Annotated[
+    Path | None,
+    typer.Option(
+        "--kafka-config",
+        envvar="TOCSIN_KAFKA_CONFIG",
+        help="File with options of librdkafka, key=value a line: security.protocol, sasl.username, ssl.ca.location, …",
+    ),
+]
+Prefix = Annotated[
+    str, typer.Option("--prefix", envvar="TOCSIN_KAFKA_PREFIX", help="Of the topics: PREFIX.log, PREFIX.results, …")
+]
+Rules = Annotated[list[str] | None, typer.Option("--rules", help="Rule file or directory, besides the built-in ones.")]
+Builtin = Annotated[bool, typer.Option("--builtin/--no-builtin", help="With the built-in rules.")]
 DATA = Path("data")
 TOPIC_FORMATS = (*READABLE, *SERDES)
 
@@ -165,18 +183,21 @@ def run_replay(
     overwrite: Annotated[bool, typer.Option("--overwrite", help="Replace what the data directory holds.")] = False,
     strict: Annotated[bool, typer.Option("--strict", help="Exit code 1 where there are dead letters.")] = False,
     json: Json = False,
+    config: KafkaConfig = None,
     data: Data = DATA,
 ) -> None:
     """Turn files of events into incidents: what would this day, or this year, have been?
 
-    JSON lines, CSV, Parquet, access logs, syslog, CloudEvents, OTLP; plain, gzip or zstd. Several files are read side
-    by side. Ctrl-C stops cleanly, and so does a crash: --resume goes on where the last snapshot was.
+    JSON lines, CSV, Parquet, access logs, syslog, CloudEvents, OTLP; plain, gzip or zstd; or a topic of Kafka, as far
+    as it is now. Several files are read side by side. Ctrl-C stops cleanly, and so does a crash: --resume goes on where
+    the last snapshot was.
 
     \b
     Examples:
       tocsin replay events.jsonl
       tocsin replay 'logs/*.gz' --workers 2 --data january
       tocsin replay access.log --map source=shop --rules rules/
+      tocsin replay kafka://localhost:9092/tocsin.log
       tocsin replay --resume --data january
     """
     plan: Plan | None = None
@@ -187,9 +208,8 @@ def run_replay(
         fields = {**(mapping.load(mapping_file.read_text(), str(mapping_file)) if mapping_file else {})}
         fields |= mapping.assignments(maps or [])
         options = DecodeOptions(workspace=workspace, stream=stream, mapping=fields, year=year)
-        planned = files.plan(inputs or [], form, options)
         plan = Plan(
-            inputs=tuple(Input(i.name, _absolute(i.path), i.format.name, i.size) for i in planned),
+            inputs=_inputs(inputs or [], form, options, config), kafka_config=str(config) if config else None,
             wall=time.time_ns() // 1000, rules=tuple(_absolute(path) for path in rules or ()), builtin=builtin,
             workspace=workspace, stream=stream, mapping=fields, year=year, events=store_events, lateness=lateness,
             until=_micros(until), drain=drain, shards=shards, workers=workers or 1, epoch=epoch,
@@ -209,6 +229,16 @@ def run_replay(
         raise typer.Exit(130)
     if strict and result.counts["dead_letters"]:
         raise typer.Exit(1)
+
+
+def _inputs(inputs: list[str], form: str | None, options: DecodeOptions, config: Path | None) -> tuple[Input, ...]:
+    """Files and the like, or one topic."""
+    if not any(text.startswith(SCHEME) for text in inputs):
+        planned = files.plan(inputs, form, options)
+        return tuple(Input(i.name, _absolute(i.path), i.format.name, i.size) for i in planned)
+    if len(inputs) > 1:
+        raise typer.BadParameter("a topic is replayed by itself: name only that")
+    return tuple(Input(i.name, i.path, i.format, i.end, i.begin) for i in kafka_plan(inputs[0], form, config))
 
 
 @app.command("demo")
@@ -267,6 +297,9 @@ def serve(
     lateness: Annotated[str, typer.Option(help="How late an event may be and still count at its own time.")] = "30s",
     demo: Annotated[bool, typer.Option("--demo", help="Make a workspace for trying it, and print its key.")] = False,
     rebuild: Annotated[bool, typer.Option("--rebuild", help="Make everything anew from the log first.")] = False,
+    kafka: Kafka = "",
+    config: KafkaConfig = None,
+    prefix: Prefix = "tocsin",
 ) -> None:
     """Run the live service: take events over HTTP, open incidents, answer questions.
 
@@ -280,7 +313,20 @@ def serve(
       tocsin serve --data /var/lib/tocsin --host 0.0.0.0 --port 8000
 
       TOCSIN_CONTROL_URL=postgresql://tocsin@db/tocsin tocsin serve
+
+      tocsin serve --kafka localhost:9092 --demo
+
+    With --kafka the log is a topic: one worker and one API node of a cluster, for trying; see `tocsin worker` and
+    `tocsin api`.
     """
+    if kafka:
+        settings = KafkaSettings.read(kafka, config, prefix)
+        again = [text for path in rules or () for text in ("--rules", path)]
+        again += ["--lateness", lateness, "--builtin" if builtin else "--no-builtin"]
+        again += ["--kafka-config", str(config)] if config else []
+        with _beside(data, settings, again, rebuild=rebuild):
+            _serve_node(settings, data, host, port, rules, builtin, demo, rebuild)
+        return
     # Here: what only the service needs takes longer to import than most commands run.
     from flows.live import LiveOptions, LivePipeline
     from flows.live_metrics import LiveMetrics
@@ -298,22 +344,6 @@ def serve(
     except ServiceError as wrong:
         typer.echo(f"tocsin: {wrong}", err=True)
         raise typer.Exit(2) from None
-
-
-Kafka = Annotated[str, typer.Option("--kafka", envvar="TOCSIN_KAFKA", metavar="HOST:PORT", help="Kafka's address.")]
-KafkaConfig = Annotated[
-    Path | None,
-    typer.Option(
-        "--kafka-config",
-        envvar="TOCSIN_KAFKA_CONFIG",
-        help="File with options of librdkafka, key=value a line: security.protocol, sasl.username, ssl.ca.location, …",
-    ),
-]
-Prefix = Annotated[
-    str, typer.Option("--prefix", envvar="TOCSIN_KAFKA_PREFIX", help="Of the topics: PREFIX.log, PREFIX.results, …")
-]
-Rules = Annotated[list[str] | None, typer.Option("--rules", help="Rule file or directory, besides the built-in ones.")]
-Builtin = Annotated[bool, typer.Option("--builtin/--no-builtin", help="With the built-in rules.")]
 
 
 @app.command()
@@ -362,7 +392,6 @@ def worker(
 
       tocsin worker --kafka kafka:9092 --topic payments --format avro --map type=$.kind --map source=$.service
     """
-    from connectors.kafka.topics import Topics
     from flows import kafka_data, kafka_process
     from flows.kafka_worker import ForeignTopic, WorkerOptions
     from flows.supervisor import SUPERVISED, supervise, this_command
@@ -394,7 +423,7 @@ def worker(
     if SUPERVISED in os.environ:
         kafka_process.leave(kafka_process.run(options, index, everyone, metrics_port))
     if rebuild and index == 0:
-        kafka_data.rebuild(options, Topics(options.kafka))
+        kafka_data.rebuild(options.kafka, recovery, lake)
     arguments = [argument for argument in sys.argv[1:] if argument != "--rebuild"]
     with told_to_stop() as stop:
         code = supervise(this_command(*arguments), stop)
@@ -426,6 +455,28 @@ def api(
       TOCSIN_CONTROL_URL=postgresql://tocsin@db/tocsin tocsin api --kafka kafka:9092 --host 0.0.0.0
     """
     _serve_node(KafkaSettings.read(kafka, config, prefix), data, host, port, rules, builtin, demo, rebuild)
+
+
+@contextmanager
+def _beside(data: Path, settings: KafkaSettings, options: list[str], *, rebuild: bool) -> Iterator[None]:
+    """A worker that runs as long as this does, with its state in the data directory."""
+    from flows import kafka_data
+    from flows.supervisor import supervise, this_command
+
+    recovery, lake = data / "worker" / "recovery", str(data / "worker" / "lake")
+    if rebuild:
+        kafka_data.rebuild(settings, recovery, lake)
+    arguments = ["--kafka", settings.servers, "--prefix", settings.prefix, "--recovery", str(recovery), "--lake", lake]
+    address = f"127.0.0.1:{cluster.free_ports(1)[0]}"
+    command = this_command("worker", *arguments, "--addresses", address, *options)
+    stop = Event()
+    thread = Thread(target=supervise, args=(command, stop), name="worker", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        stop.set()
+        thread.join()
 
 
 def _serve_node(

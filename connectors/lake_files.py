@@ -175,6 +175,15 @@ class LakeFiles:
             except FileNotFoundError:
                 pass  # it never staged anything
 
+    def clear(self) -> None:
+        """Remove everything that workers have written, staged or visible; other files stay."""
+        with _explaining(self.where):
+            for name in (_STAGED, *TABLES):
+                try:
+                    self._fs.delete_dir(self._path(name))
+                except FileNotFoundError:
+                    pass
+
     def _stage_file(self, file: tuple[str, pl.DataFrame]) -> None:
         name, rows = file
         final = _final(name)

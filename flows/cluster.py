@@ -19,7 +19,7 @@ class WorkerDied(Exception):
 
 def run(plan: Plan, data: Path, *, resumed: bool, stop: Flag) -> None:
     """Start the workers of a plan and wait for them. Raises WorkerDied; what was snapshotted can be resumed."""
-    addresses = [f"127.0.0.1:{port}" for port in _free_ports(plan.workers)]
+    addresses = [f"127.0.0.1:{port}" for port in free_ports(plan.workers)]
     command = [sys.executable, "-m", "flows.worker", str(data), json.dumps(addresses), "resumed" if resumed else "new"]
     plan.write(data / "recovery")
     # A session of their own: Ctrl-C reaches this process alone, which then tells them.
@@ -59,7 +59,8 @@ def run(plan: Plan, data: Path, *, resumed: bool, stop: Flag) -> None:
             worker.wait()
 
 
-def _free_ports(count: int) -> list[int]:
+def free_ports(count: int) -> list[int]:
+    """Ports of loopback that nobody listens on."""
     held = [socket.create_server(("127.0.0.1", 0)) for _ in range(count)]
     ports = [server.getsockname()[1] for server in held]
     for server in held:

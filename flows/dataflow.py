@@ -15,8 +15,12 @@ from bytewax.dataflow import Dataflow
 
 from connectors import rulefiles
 from connectors.formats.types import DecodeOptions
+from connectors.kafka.inputs import Address
+from connectors.kafka.messages import MessageFormat
+from connectors.kafka.reader import Reader
 from flows.board import Board
 from flows.detect import Detect
+from flows.kafka_source import KafkaInput, KafkaSource
 from flows.plan import Plan
 from flows.sink import STORE, StoreSink
 from flows.source import FileSource
@@ -35,6 +39,18 @@ def rules_of(plan: Plan) -> tuple[Rule, ...]:
     return rulefiles.load(plan.rules, with_builtin=plan.builtin)
 
 
+def kafka_source(plan: Plan, options: DecodeOptions, board: Board, stop: Flag) -> KafkaSource:
+    """Topics as far as they were when the replay was planned."""
+    settings = Address.read(plan.inputs[0].path).settings(Path(plan.kafka_config) if plan.kafka_config else None)
+    inputs: dict[str, KafkaInput] = {}
+    for item in plan.inputs:
+        at = Address.read(item.path)
+        form = MessageFormat(item.format, options)
+        place = at.topic, at.partition or 0
+        inputs[item.name] = KafkaInput(item.name, place, form, begin=item.begin, end=item.size)
+    return KafkaSource(inputs, lambda: Reader(settings, "tocsin.replay"), stop, plan.lateness, board=board)
+
+
 def build(plan: Plan, data: Path, board: Board, stop: Flag, *, resumed: bool) -> Dataflow:
     """The dataflow of a plan into a data directory. resumed: records may come again."""
     classifier = Classifier(rules_of(plan))
@@ -47,7 +63,8 @@ def build(plan: Plan, data: Path, board: Board, stop: Flag, *, resumed: bool) ->
     )
     names = [item.name for item in plan.inputs]
     flow = Dataflow("tocsin")
-    batches = op.input("records", flow, FileSource(plan, options, board, stop))
+    source = kafka_source if plan.inputs[0].is_topic else FileSource
+    batches = op.input("records", flow, source(plan, options, board, stop))
     classified = op.map("classify", batches, partial(classify, classifier, plan.events))
     versions = RuleVersions(classifier.rules)
     shares = op.flat_map("shard", classified, partial(share, plan.shards))

@@ -18,6 +18,7 @@ from bytewax._bytewax import init_db_dir
 from connectors.kafka import topics as settings_of
 from connectors.kafka.settings import KafkaError, KafkaSettings
 from connectors.kafka.topics import Topic, Topics
+from connectors.lake_files import LakeFiles
 from flows.live_data import version
 
 if TYPE_CHECKING:
@@ -59,19 +60,21 @@ def prepare(options: WorkerOptions, topics: Topics, index: int) -> list[Topic]:
     return inputs
 
 
-def rebuild(options: WorkerOptions, topics: Topics) -> None:
-    """Throw away everything that follows from the log. Raises KafkaError where that would lose something."""
-    log = topics.find(options.kafka.log)
-    if log is not None and any(topics.ends(log.name, log.partitions, first=True)):
-        firsts = topics.ends(log.name, log.partitions, first=True)
+def rebuild(kafka: KafkaSettings, recovery: Path, lake: str | None) -> None:
+    """Throw away everything that follows from the log. Raises KafkaError where that would lose something, LakeError."""
+    topics = Topics(kafka)
+    log = topics.find(kafka.log)
+    firsts = topics.ends(log.name, log.partitions, first=True) if log is not None else []
+    if log is not None and any(firsts):
         raise Refused(
             f"{log.name} does not begin with its first record any more (oldest offsets {firsts}): what came before "
             "would be lost, so nothing was rebuilt"
         )
-    kafka = options.kafka
     topics.remove([kafka.records, kafka.results, kafka.incidents])
-    if options.recovery.exists():
-        shutil.rmtree(options.recovery)
+    if recovery.exists():
+        shutil.rmtree(recovery)
+    if lake is not None:
+        LakeFiles.open(lake).clear()
 
 
 def topic_ids(topics: Topics, kafka: KafkaSettings) -> dict[str, Topic]:

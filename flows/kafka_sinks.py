@@ -147,10 +147,11 @@ class RecordsPart(StatefulSinkPartition[Stored, bytes]):
         }
         if changed:
             self._settings = dict(last.settings)
-        first, self._next = self._next, last.next_offset
         tables = tables_of(items)
+        self._outlets.watch.reached(self._name, last.next_offset)
         if not (tables or changed or counts.records):
-            return
+            return  # the next message begins where the last one ended, so that nobody misses what is between
+        first, self._next = self._next, last.next_offset
         watermark = None if last.watermark == NEVER else last.watermark
         records = Records(self._name, first, last.next_offset, watermark, tables, changed, counts)
         self._outlets.send(self._outlets.settings.records, self._to, results.of_records(records))
@@ -158,7 +159,6 @@ class RecordsPart(StatefulSinkPartition[Stored, bytes]):
             self._bury(tables["dead_letters"])
         self._lake.add({name: frame for name, frame in tables.items() if name != "rules"})
         self._outlets.watch.records(counts)
-        self._outlets.watch.reached(self._name, self._next)
 
     def _bury(self, letters: pl.DataFrame) -> None:
         """Send what could not be used where somebody can look at it."""
@@ -197,12 +197,14 @@ class ShardPart(StatefulSinkPartition[ShardInput, bytes]):
         self._snapshots, self._sent, self._forgotten = 0, 0, [NEVER, NEVER]
         self._lake = _LakeState()
         detect: bytes | None = None
+        run = 0
         if state is not None:
-            detect, self._snapshots, self._sent, self._forgotten, self._lake.staged = pickle.loads(state)
+            detect, run, self._snapshots, self._sent, self._forgotten, self._lake.staged = pickle.loads(state)
         told = tail(outlets.settings, outlets.settings.results, number, self._sent)
         known = [results.read(envelope) for envelope in told]
         self._check(known)
-        self._run = 1 + max((item.run for item in known if isinstance(item, Begun | Told)), default=0)
+        # Above all that anybody has seen, also where nothing was told after the snapshot.
+        self._run = 1 + max(run, *(item.run for item in known if isinstance(item, Begun | Told)), 0)
         announced = [one for item in known if isinstance(item, Told) for one in results.announced(item)]
         progress = LiveProgress()
         self._detect = LiveDetect(str(number), partitions, progress, announced, upto, detect, lateness)
@@ -232,7 +234,8 @@ class ShardPart(StatefulSinkPartition[ShardInput, bytes]):
         self._snapshots += 1
         # What was over two snapshots ago is over in every snapshot that a run may still begin from.
         self._forgotten = [self._forgotten[1], self._over]
-        return pickle.dumps((detect, self._snapshots, self._sent, self._forgotten, staged), protocol=5)
+        state = detect, self._run, self._snapshots, self._sent, self._forgotten, staged
+        return pickle.dumps(state, protocol=5)
 
     def close(self) -> None:
         """Nothing to let go of."""

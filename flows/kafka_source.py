@@ -21,9 +21,10 @@ from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from connectors.formats.types import Decoded
 from connectors.kafka.messages import MessageFormat, decode
 from connectors.kafka.reader import Reader, Run
+from flows.board import Board
 from flows.snapshots import pickled
 from flows.source import decoders
-from operators.clock import DEFAULT_LATENESS
+from operators.clock import DEFAULT_LATENESS, NEVER
 from operators.events import DECODED
 from operators.frames import empty
 from operators.intake import REJECTS, Batch, Intake
@@ -61,17 +62,17 @@ class KafkaPartition(StatefulSourcePartition[Batch, bytes]):
 
     def __init__(self, item: KafkaInput, source: KafkaSource, state: bytes | None) -> None:
         self._item, self._source = item, source
-        if state is not None:
-            self._intake: Intake = pickle.loads(state)
-        else:
-            self._intake = Intake(item.name, source.lateness, item.begin)
+        fresh = Intake(item.name, source.lateness, item.begin), False
+        resumed: tuple[Intake, bool] = fresh if state is None else pickle.loads(state)
+        self._intake, self._ended = resumed
         self._next = self._intake.next_offset  # of what is taken from the reader
         self._ahead: _Ahead | None = None
-        self._begins = self._idle = True
-        self._ended = False
+        self._begins, self._idle = item.end is None, True
         self._committed = self._heard = time.monotonic()
         self._due = 0.0
         source.reader.begin(item.place, self._next)
+        if self._ended and source.board is not None:
+            source.board.end(item.name)  # the board is new with each run, and others would wait for this partition
 
     def next_batch(self) -> list[Batch]:
         """The next records; none where none came."""
@@ -80,12 +81,14 @@ class KafkaPartition(StatefulSourcePartition[Batch, bytes]):
         if self._begins:  # what is shown again after a restart does not wait for a record
             self._begins = False
             return self._intake.take(empty(DECODED), empty(REJECTS), 0)
-        self._idle = False
+        board = self._source.board
+        self._idle = board is not None and not board.may_read(self._item.name)
+        if self._idle:
+            return []
         ahead, self._ahead = self._ahead or self._take(), None
         if ahead is None:
-            if self._item.end is not None and self._intake.next_offset >= self._item.end:
-                self._ended = True
-                return self._intake.finish()
+            if self._item.end is not None and self._next >= self._item.end:
+                return self._finish()
             self._idle = True
             return self._tick()
         if ahead.run.size >= INLINE:
@@ -97,8 +100,18 @@ class KafkaPartition(StatefulSourcePartition[Batch, bytes]):
         batches = self._intake.take(decoded.frame, decoded.rejects, decoded.records)
         if any(batch.frame.height or batch.dead_letters.height for batch in batches):  # not of a tick alone
             self._heard = time.monotonic()
-        self._tell()
+        if board is not None:
+            read = self._intake.next_offset - self._item.begin
+            board.report(self._item.name, self._intake.clock.watermark, read, read)
+        else:
+            self._tell()
         return batches
+
+    def _finish(self) -> list[Batch]:
+        self._ended = True
+        if self._source.board is not None:
+            self._source.board.end(self._item.name)
+        return self._intake.finish()
 
     def next_awake(self) -> datetime | None:
         """Soon, where nothing came; else at once."""
@@ -106,13 +119,16 @@ class KafkaPartition(StatefulSourcePartition[Batch, bytes]):
 
     def snapshot(self) -> bytes:
         """Where to go on, pickled at once."""
-        return pickled(self._intake)
+        return pickled((self._intake, self._ended))
 
     def _take(self) -> _Ahead | None:
+        end = self._item.end
+        if end is not None and self._next >= end:
+            return None
         run = self._source.reader.take(self._item.place, BATCH_BYTES)
         if run is None:
             return None
-        end = self._item.end
+        self._next = run.next
         if end is not None and run.next > end:
             kept = run.messages[: max(end - run.first, 0)]
             if not kept:
@@ -144,19 +160,24 @@ class KafkaPartition(StatefulSourcePartition[Batch, bytes]):
 
 
 class KafkaSource(FixedPartitionedSource[Batch, bytes]):
-    """Partitions of topics. tick: appends a tick to a partition of the log. clock: now, µs."""
+    """Partitions of topics.
+
+    tick: appends a tick to a partition of the log; clock: now, µs; both for those that go on. board: of those that end.
+    """
 
     def __init__(
         self,
         inputs: Mapping[str, KafkaInput],
         reader: Callable[[], Reader],
         stop: Flag,
-        tick: Callable[[Place], None],
-        clock: Callable[[], int],
         lateness: int = DEFAULT_LATENESS,
+        *,
+        tick: Callable[[Place], None] = lambda place: None,
+        clock: Callable[[], int] = lambda: NEVER,
+        board: Board | None = None,
     ) -> None:
-        self._inputs, self._make, self.stop, self.tick = inputs, reader, stop, tick
-        self.clock, self.lateness = clock, lateness
+        self._inputs, self._make, self.stop, self.lateness = inputs, reader, stop, lateness
+        self.tick, self.clock, self.board = tick, clock, board
         self._reader: Reader | None = None
         self._making = Lock()
 

@@ -108,7 +108,7 @@ def execute(options: WorkerOptions, index: int, addresses: list[str], stop: Flag
         watch.reader(made[-1], inputs)
         return made[-1]
 
-    source = KafkaSource(inputs, reader, stop, partial(_tick, outbox), _wall_clock, options.lateness)
+    source = KafkaSource(inputs, reader, stop, options.lateness, tick=partial(_tick, outbox), clock=_wall_clock)
     outlets = Outlets(options.kafka, outbox, lake, watch)
     flow = Dataflow("worker")
     batches = op.input("records", flow, source)

@@ -27,6 +27,7 @@ from connectors.kafka.tail import piece_header
 from connectors.kafka.topics import Topic, Topics
 from connectors.live_store import LiveStore
 from connectors.log import Appended, LogBusy, LogUnavailable
+from connectors.log_lines import lines
 from connectors.pipeline import Health, Outcome, Receipt, Unavailable
 from flows import live_data, outcomes, results
 from flows.desk import Desk, Waiter
@@ -45,6 +46,7 @@ MAINTAIN = 10.0  # seconds between clean-ups of the store
 PUBLISH = 300.0  # seconds between publications of the lake
 LOOK = 1.0  # seconds between looks at the ends of the topics
 MANY = 100  # records from which on sending is worth a thread
+PATIENCE = 60.0  # seconds at the start for Kafka and the workers to be there
 SILENCE = 15.0  # seconds without progress after which the workers count as gone
 TOPICS = "topics"  # in `meta`: which topics the store was made from
 
@@ -85,7 +87,7 @@ class NodePipeline(Serving):
         self._reader = Reader(kafka, f"{kafka.prefix}.api")
         held.callback(self._reader.close)
         self._desks: dict[str, Desk] = {}
-        self._bodies: dict[tuple[str, int], bytes] = {}
+        self._lines: dict[tuple[str, int], bytes] = {}  # as they are in the log, of those who wait
         self._lock = Lock()
         self._recent, self._tenants = Recent(), Tenants(self._store)
         self._ends: dict[str, int] = {}  # of the log, as far as is known
@@ -109,7 +111,7 @@ class NodePipeline(Serving):
         RuleError.
         """
         rules = rulefiles.load(options.rules, with_builtin=options.builtin)
-        topics = topic_ids(Topics(options.kafka), options.kafka)
+        topics = _known(options.kafka)
         with ExitStack() as stack:
             stack.enter_context(held(data))
             if options.rebuild:
@@ -155,13 +157,13 @@ class NodePipeline(Serving):
         first = self._partition(number)
         if detail:
             with self._lock:
-                self._bodies[first, offset] = bodies[0]
+                self._lines[first, offset] = lines(bodies[:1], workspace, self.options.clock())[0].text
             try:
                 receipt = await self._wait(loop, first, offset, left, detail=True)
                 others = {n: end for n, end in delivered.ends.items() if n != number}
             finally:
                 with self._lock:
-                    self._bodies.pop((first, offset), None)
+                    self._lines.pop((first, offset), None)
         else:
             receipt, others = None, delivered.ends
         waits = [self._wait(loop, self._partition(n), end - 1, left, detail=False) for n, end in others.items()]
@@ -231,9 +233,9 @@ class NodePipeline(Serving):
     def _look_up(self, partition: str, offset: int) -> tuple[Outcome, ...]:
         """The outcome of a record that is in the store. In the desk's own thread."""
         with self._lock:
-            body = self._bodies.get((partition, offset), b"{}")
+            line = self._lines.get((partition, offset), b"{}")
         with self._store.reading() as con:
-            return (outcomes.of_store(con, offset, body, partition),)
+            return (outcomes.of_store(con, offset, line, partition),)
 
     def _partition(self, number: int) -> str:
         return f"{self._log_topic.name}-{number}"
@@ -369,6 +371,21 @@ class NodePipeline(Serving):
     def _publish_lake(self) -> None:
         with self._store.exclusive() as store:
             lake.publish(store, self.data)
+
+
+def _known(kafka: KafkaSettings) -> dict[str, Topic]:
+    """The topics; whoever starts everything at once need not think of the order. Raises KafkaError."""
+    give_up, waits = time.monotonic() + PATIENCE, False
+    while True:
+        try:
+            return topic_ids(Topics(kafka), kafka)
+        except KafkaError as missing:
+            if time.monotonic() > give_up:
+                raise
+            if not waits:
+                logger.info("waiting for Kafka and the workers", reason=str(missing))
+            waits = True
+            time.sleep(0.5)
 
 
 def _open_store(data: Path, shards: int) -> LiveStore:

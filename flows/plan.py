@@ -9,6 +9,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from connectors.kafka.inputs import SCHEME
 from flows.snapshots import VERSION, OutdatedSnapshotsError
 from operators.clock import DEFAULT_LATENESS
 from operators.events import DEFAULT_WORKSPACE
@@ -19,12 +20,21 @@ SHARDS = 4
 
 @dataclass(frozen=True, slots=True)
 class Input:
-    """A partition: its name, its file ("-" is standard input), the name of its format, its size (null: a stream)."""
+    """A partition: its name, its file ("-" is standard input), the name of its format, its size (null: a stream).
+
+    Of a topic's partition: its address, and instead of bytes the offsets from `begin` up to `size`.
+    """
 
     name: str
     path: str
     format: str
     size: int | None
+    begin: int = 0
+
+    @property
+    def is_topic(self) -> bool:
+        """Whether it is a partition of a topic."""
+        return self.path.startswith(SCHEME)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +56,7 @@ class Plan:
     shards: int = SHARDS
     workers: int = 1
     epoch: float = 10.0  # seconds between snapshots
+    kafka_config: str | None = None  # file with options of librdkafka
     publish_every: float | None = 60.0  # seconds between publications of the lake; null for only at the end
 
     def write(self, directory: Path) -> None:

@@ -9,7 +9,8 @@ from contextlib import contextmanager
 from typing import TextIO
 
 from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
+from rich.filesize import decimal
+from rich.progress import BarColumn, TaskProgressColumn, TextColumn, TimeRemainingColumn
 from rich.progress import Progress as Bar
 
 from flows.replay import Progress, Watch
@@ -29,13 +30,13 @@ def shown(stream: TextIO | None = None) -> Iterator[Watch]:
         TextColumn("[progress.description]{task.description}"),
         BarColumn(),
         TaskProgressColumn(),
-        DownloadColumn(),
+        TextColumn("{task.fields[amount]}"),
         TextColumn("{task.fields[rate]}"),
         TextColumn("ETA"),
         TimeRemainingColumn(),
     )
     with Bar(*columns, console=console, transient=True, refresh_per_second=5) as bar:
-        task = bar.add_task("Replaying", total=None, rate="")
+        task = bar.add_task("Replaying", total=None, rate="", amount="")
 
         def show(progress: Progress) -> None:
             bar.update(
@@ -43,6 +44,7 @@ def shown(stream: TextIO | None = None) -> Iterator[Watch]:
                 completed=progress.bytes_read,
                 total=progress.bytes_total or None,
                 rate=f"{_rate(progress, began):,.0f} events/s",
+                amount="" if progress.of_topics else f"{decimal(progress.bytes_read)}/{decimal(progress.bytes_total)}",
             )
 
         yield show

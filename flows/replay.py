@@ -39,11 +39,12 @@ class ReplayError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a replay is: bytes of the inputs as they lie on disk, and records."""
+    """How far a replay is: bytes of the inputs as they lie on disk (of topics: messages), and records."""
 
     bytes_read: int
     bytes_total: int
     records: int
+    of_topics: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +132,8 @@ def resumable(data: Path, workers: int | None) -> Plan:
                 "belong together; replay anew with --overwrite"
             )
     for item in plan.inputs:
+        if item.is_topic:
+            continue
         if item.path == "-":
             raise ReplayError("standard input cannot be resumed: replay anew with --overwrite")
         if not Path(item.path).exists():
@@ -212,12 +215,13 @@ def _watching(plan: Plan, board: Board, watch: Watch | None) -> Iterator[None]:
     if watch is None:
         yield
         return
-    total = sum(item.size or 0 for item in plan.inputs)
+    total = sum((item.size or 0) - item.begin for item in plan.inputs)
+    of_topics = plan.inputs[0].is_topic
     over = Flag()
 
     def look() -> None:
         while not over.wait(TICK):
-            watch(Progress(board.bytes_read, total, board.records))
+            watch(Progress(board.bytes_read, total, board.records, of_topics))
 
     thread = Thread(target=look, name="progress", daemon=True)
     thread.start()
@@ -226,4 +230,4 @@ def _watching(plan: Plan, board: Board, watch: Watch | None) -> Iterator[None]:
     finally:
         over.set()
         thread.join()
-        watch(Progress(board.bytes_read, total, board.records))
+        watch(Progress(board.bytes_read, total, board.records, of_topics))

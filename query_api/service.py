@@ -68,7 +68,8 @@ def serve_until_told(
             pipeline = start()
             stack.callback(pipeline.stop)
             stack.callback(reading.close, pipeline)
-            control = Control.open(settings.control_url or f"sqlite:///{data / 'control.sqlite'}", data / "secret.key")
+            url = settings.control_url or f"sqlite:///{data / 'control.sqlite'}"
+            control = Control.open(url, settings.secret_file or data / "secret.key")
             stack.callback(control.close)
             app = create_app(control, pipeline, settings, rules=pipeline.rules, registry=registry, log=log)
             key = demo_key(control) if demo else None

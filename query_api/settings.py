@@ -1,6 +1,7 @@
 """What an operator may set: environment variables TOCSIN_<NAME>, each with a default that suits one machine."""
 
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -18,6 +19,7 @@ class ServiceSettings(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     control_url: Annotated[str | None, Field(repr=False)] = None  # None: control.sqlite in the data directory
+    secret_file: Path | None = None  # None: secret.key in the data directory; one file for all API nodes of a cluster
     redis_url: Annotated[str | None, Field(repr=False)] = None  # None: limits are counted in this process
     requests_per_minute: Annotated[int, Field(ge=1)] = 60_000
     events_per_minute: Annotated[int, Field(ge=1)] = 12_000_000

@@ -20,7 +20,6 @@ from tests.kafka_broker import Broker
 from tests.kafka_fixtures import OwnKafka
 from tests.system.kafka_cluster import Cluster, Node, wait_caught_up
 from tests.system.kafka_records import Records, soon
-from tests.system.runs import until
 from tests.system.test_kafka_cluster import assert_equals_replay, assert_worth_it
 
 pytestmark = pytest.mark.chaos
@@ -92,7 +91,7 @@ def test_kills_change_nothing(own_kafka: OwnKafka, tmp_path: Path) -> None:
     sending = Sending(cluster, records, 12.0 * ROUNDS)
     try:
         cluster.start(2)
-        assert until(lambda: cluster.topics.find(cluster.settings.results) is not None)
+        cluster.wait_begun()
         node = cluster.node().start()
         sending.start()
         killing = kills(rng, cluster, broker, node)
@@ -102,7 +101,7 @@ def test_kills_change_nothing(own_kafka: OwnKafka, tmp_path: Path) -> None:
         sending.hurry.set()
         sending.join()
         cluster.produce(records.end())
-        wait_caught_up(node, cluster)
+        wait_caught_up(node)
         node.stop()
         assert_worth_it(assert_equals_replay(cluster, node.data))
     finally:
