@@ -4,7 +4,8 @@
     JSON      {..., "frames": [["incidents", 1234], ...]}: names and sizes of what follows
     frames    Arrow IPC streams, one after the other; frames without rows are left out
 
-Messages that are too large for a topic are cut into pieces; `Pieces` puts them together again.
+Messages that are too large for a topic are cut into pieces; `Pieces` puts them together again, also where those of two
+senders mix, one of which is dead and does not know it.
 """
 
 from __future__ import annotations
@@ -13,13 +14,26 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from io import BytesIO
 from typing import Any
+from uuid import uuid4
 
 import orjson
 import polars as pl
 
 PIECE = 8 << 20
+SENDERS = 4  # of which unfinished messages are kept
 _COMPRESSED = 1_000  # rows from which compression is worth its time
 PIECE_HEADER = "tocsin.piece"
+# What bytes that are no envelope make their readers raise.
+_UNUSABLE = (
+    ArithmeticError,
+    AttributeError,
+    LookupError,
+    OSError,
+    TypeError,
+    ValueError,
+    pl.exceptions.PanicException,
+    pl.exceptions.PolarsError,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,38 +67,52 @@ def unpacked(message: bytes) -> Envelope:
             at += length
         if at != len(message):
             raise ValueError("it is cut off")
-    except (orjson.JSONDecodeError, KeyError, TypeError, pl.exceptions.PolarsError, OSError) as wrong:
+    except _UNUSABLE as wrong:
         raise ValueError(f"not a message of results: {wrong}") from None
     return Envelope(meta, frames)
 
 
 def pieces(message: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """The message in pieces, each with the value of its header: its number and how many there are."""
+    """The message in pieces, each with the value of its header: its number, how many there are, and of which message."""
     count = max(-(-len(message) // PIECE), 1)
+    whose = uuid4().hex.encode() if count > 1 else b""
     for n in range(count):
-        yield b"%d/%d" % (n + 1, count), message[n * PIECE : (n + 1) * PIECE]
+        yield b"%d/%d/%b" % (n + 1, count, whose), message[n * PIECE : (n + 1) * PIECE]
 
 
 class Pieces:
     """Puts messages together. What was begun and never finished, because its sender died, is forgotten."""
 
     def __init__(self) -> None:
-        self._held: list[bytes] = []
+        self._held: dict[bytes, list[bytes]] = {}  # in the order in which they were begun
 
     def add(self, header: bytes, piece: bytes) -> bytes | None:
         """Take the next piece; the whole message with its last one. Raises ValueError."""
-        try:
-            number, count = map(int, header.split(b"/"))
-        except ValueError:
-            raise ValueError(f"not a message of results: its header says {header!r}") from None
-        if number == 1:
-            self._held = []
-        if len(self._held) != number - 1:  # the rest of one whose beginning nobody saw
-            return None
+        number, count, whose = _parsed(header)
         if count == 1:
             return piece
-        self._held.append(piece)
+        if number == 1:
+            self._held.pop(whose, None)
+            while len(self._held) >= SENDERS:
+                del self._held[next(iter(self._held))]
+            self._held[whose] = []
+        held = self._held.get(whose)
+        if held is None or len(held) != number - 1:  # the rest of one whose beginning nobody saw
+            return None
+        held.append(piece)
         if number < count:
             return None
-        whole, self._held = b"".join(self._held), []
-        return whole
+        del self._held[whose]
+        return b"".join(held)
+
+
+def _parsed(header: bytes) -> tuple[int, int, bytes]:
+    """A piece's number, how many there are, and of which message. Raises ValueError."""
+    try:
+        first, second, whose = header.split(b"/")
+        number, count = int(first), int(second)
+    except ValueError:
+        number = count = 0
+    if not 1 <= number <= count:
+        raise ValueError(f"not a message of results: its header says {header!r}")
+    return number, count, whose

@@ -17,13 +17,17 @@ import orjson
 from confluent_kafka import KafkaError as Code
 from confluent_kafka import KafkaException, Message, Producer
 
-from connectors.kafka.settings import KafkaSettings
+from connectors.formats.record import NAMES
+from connectors.kafka.settings import MESSAGE_BYTES, KafkaSettings, logger
+from connectors.kafka.topics import connected
 from connectors.log_errors import LogBusy, LogClosed, LogUnavailable
 from connectors.log_lines import lines
 
 TIMEOUT = 5.0  # seconds until a record counts as refused
 STALLED = 2.0  # seconds without an answer after which nothing more is taken
+LOOK = 0.5  # seconds between looks whether Kafka is back, where nobody appends
 WAITING_BYTES = 64 << 20
+LARGEST = MESSAGE_BYTES - (1 << 20)  # bytes of a body: room for what the log adds, and for Kafka's own
 
 
 @dataclass(slots=True)
@@ -36,27 +40,22 @@ class Delivered:
 
 
 class KafkaLog:
-    """Appends to the log's topic. clock: now, µs. All methods are safe in any thread."""
+    """Appends to the log's topic. clock: now, µs. All methods are safe in any thread.
+
+    trouble: why nothing is taken, None where all is well; it goes away by itself.
+    """
 
     def __init__(self, settings: KafkaSettings, partitions: int, clock: Callable[[], int]) -> None:
-        self._topic, self._partitions, self._clock = settings.log, partitions, clock
-        self._producer = Producer(
-            settings.client(
-                acks="all",
-                enable_idempotence=True,
-                message_timeout_ms=int(TIMEOUT * 1000),
-                partitioner="murmur2_random",  # as Java's clients: who else produces keys agrees
-                linger_ms=settings.options.get("linger.ms", "1"),
-                compression_type=settings.options.get("compression.type", "lz4"),
-                queue_buffering_max_messages=2_000_000,
-                queue_buffering_max_kbytes=4 * WAITING_BYTES >> 10,
-            )
-        )
+        """Connects by itself, sooner or later. Raises KafkaError where the options make no sense."""
+        self._settings, self._topic = settings, settings.log
+        self._partitions, self._clock = partitions, clock
+        self._producer = self._connected()
         self._lock = threading.Lock()
         self._under_way: dict[int, _Append] = {}  # in the order in which they began
         self._next = 0
         self._waiting = 0  # bytes
         self._stamp = 0
+        self._heard = self._looked = time.monotonic()
         self._closed = False
         self.trouble: str | None = None
         self._thread = threading.Thread(target=self._poll, name="kafka log", daemon=True)
@@ -65,19 +64,38 @@ class KafkaLog:
     def append(self, bodies: Sequence[bytes], workspace: str) -> Future[Delivered]:
         """Append records: JSON objects, each without line breaks, in order within a source.
 
-        The future may have the exception LogUnavailable. Raises LogBusy, LogUnavailable, LogClosed, ValueError.
+        The future cannot be cancelled and may have the exception LogUnavailable. Raises LogBusy, LogUnavailable,
+        LogClosed, ValueError.
         """
         return self._send([(_key(body, workspace), -1, body) for body in bodies], workspace)
 
     def append_everywhere(self, body: bytes, workspace: str) -> Future[Delivered]:
         """Append a record to every partition: what concerns all that follows. Raises as `append`."""
+        _key(body, workspace)
         return self._send([(workspace.encode(), n, body) for n in range(self._partitions)], workspace)
 
     def close(self) -> None:
         """Wait for what is under way, for as long as it may take; refuse what comes."""
-        self._closed = True
+        with self._lock:  # what was let in before is under way by now
+            self._closed = True
         self._producer.flush(TIMEOUT + 1)
         self._thread.join()
+
+    def _connected(self) -> Producer:
+        options = self._settings.options
+        return connected(
+            Producer,
+            self._settings,
+            acks="all",
+            enable_idempotence=True,
+            message_timeout_ms=int(TIMEOUT * 1000),
+            message_max_bytes=str(MESSAGE_BYTES),
+            partitioner="murmur2_random",  # as Java's clients: who else produces keys agrees
+            linger_ms=options.get("linger.ms", "1"),
+            compression_type=options.get("compression.type", "lz4"),
+            queue_buffering_max_messages=2_000_000,
+            queue_buffering_max_kbytes=4 * WAITING_BYTES >> 10,
+        )
 
     def _send(self, records: list[tuple[bytes, int, bytes]], workspace: str) -> Future[Delivered]:
         size = sum(len(body) for _, _, body in records)
@@ -90,8 +108,8 @@ class KafkaLog:
             self._waiting += size
         try:
             text = b"".join(piece.text for piece in lines([body for _, _, body in records], workspace, stamp))
-        except (ValueError, TypeError):
-            self._done(append)
+        except BaseException:
+            self._forget(append)
             raise
         left = len(records)
         for (key, partition, _), line in zip(records, text.split(b"\n"), strict=False):
@@ -100,6 +118,8 @@ class KafkaLog:
                 append.fail(error, left)
                 break
             left -= 1
+        if not records:
+            append.finish()
         return append.future
 
     def _check(self, size: int) -> None:
@@ -109,8 +129,9 @@ class KafkaLog:
         if self._waiting and self._waiting + size > WAITING_BYTES:
             raise LogBusy(f"{self._waiting:,} bytes wait for Kafka")
         oldest = next(iter(self._under_way.values()), None)
-        if oldest is not None and time.monotonic() - oldest.began > STALLED:
-            self.trouble = f"Kafka has not answered for {time.monotonic() - oldest.began:.0f} s"
+        silent = time.monotonic() - max(oldest.began, self._heard) if oldest is not None else 0.0
+        if silent > STALLED:
+            self.trouble = f"Kafka has not answered for {silent:.0f} s"
             raise LogUnavailable(self.trouble)
 
     def _produce(self, key: bytes, partition: int, line: bytes, append: _Append) -> str | None:
@@ -125,66 +146,34 @@ class KafkaLog:
                     return "too much waits for Kafka"
                 self._producer.poll(0.01)
             except KafkaException as wrong:
+                if wrong.args[0].code() == Code._FATAL:
+                    self._begin_anew()
                 return str(wrong.args[0].str())
 
+    def _begin_anew(self) -> None:
+        """Another producer: one that met a fatal error, such as a partition that has lost messages, takes no more."""
+        with self._lock:
+            logger.warning("the producer of the log has to be made anew")
+            self._producer.poll(0)  # what it has to say of what it took
+            self._producer = self._connected()
+
     def _done(self, append: _Append) -> None:
+        self._forget(append)
+        self._heard = time.monotonic()
+        self.trouble = append.error
+
+    def _forget(self, append: _Append) -> None:
         with self._lock:
             if self._under_way.pop(append.number, None) is not None:
                 self._waiting -= append.size
-        self.trouble = append.error
 
     def _poll(self) -> None:
         while not (self._closed and not self._under_way):
-            self._producer.poll(0.1)
+            try:
+                self._producer.poll(0.1)
+                self._look()
+            except Exception:  # of a callback: the others must be told all the same
+                logger.exception("what Kafka said of a record could not be passed on")
 
-
-class _Append:
-    """An append under way."""
-
-    __slots__ = ("_done", "_left", "_lock", "_place", "began", "error", "future", "number", "size")
-
-    def __init__(self, done: Callable[[_Append], None], number: int, records: int, size: int) -> None:
-        self._done, self.number, self.size = done, number, size
-        self._left, self._place, self._lock = records, Delivered(), threading.Lock()
-        self.began = time.monotonic()
-        self.error: str | None = None
-        self.future: Future[Delivered] = Future()
-
-    def delivered(self, error: Code | None, message: Message) -> None:
-        """Kafka's word on one record."""
-        if error is not None:
-            self.fail(error.str(), 1)
-            return
-        partition, offset = message.partition() or 0, message.offset() or 0
-        place = self._place
-        if place.first is None:
-            place.first = (partition, offset)
-        if place.ends.get(partition, 0) <= offset:
-            place.ends[partition] = offset + 1
-        self._count(1)
-
-    def fail(self, error: str, records: int) -> None:
-        """So many records were refused."""
-        self.error = f"Kafka did not take the record: {error}"
-        self._count(records)
-
-    def _count(self, records: int) -> None:
-        with self._lock:
-            self._left -= records
-            if self._left:
-                return
-        self._done(self)
-        if self.error is not None:
-            self.future.set_exception(LogUnavailable(self.error))
-        else:
-            self.future.set_result(self._place)
-
-
-def _key(body: bytes, workspace: str) -> bytes:
-    """What decides about the partition: workspace and source."""
-    try:
-        record = orjson.loads(body)
-    except orjson.JSONDecodeError:
-        raise ValueError("a record must be one JSON object without line breaks") from None
-    source = record.get("source", record.get("integrationKey")) if isinstance(record, dict) else None
-    return f"{workspace}/{'' if source is None else source}".encode()
+    def _look(self) -> None:
+        pass

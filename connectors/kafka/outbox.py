@@ -14,6 +14,7 @@ from confluent_kafka import KafkaError as Code
 from confluent_kafka import KafkaException, Message, Producer
 
 from connectors.kafka.settings import MESSAGE_BYTES, KafkaError, KafkaSettings
+from connectors.kafka.topics import connected
 
 Headers = list[tuple[str, str | bytes | None]]
 
@@ -22,18 +23,19 @@ class Outbox:
     """A producer for several senders. All methods are safe in any thread."""
 
     def __init__(self, settings: KafkaSettings) -> None:
+        """Connects by itself, sooner or later. Raises KafkaError where the options make no sense."""
         self._error: str | None = None
-        self._producer = Producer(
-            settings.client(
-                acks="all",
-                enable_idempotence=True,
-                message_timeout_ms=0,
-                linger_ms=settings.options.get("linger.ms", "2"),
-                compression_type=settings.options.get("compression.type", "lz4"),
-                message_max_bytes=str(MESSAGE_BYTES),
-                queue_buffering_max_kbytes=str(256 << 10),
-                error_cb=self._note,
-            )
+        self._producer = connected(
+            Producer,
+            settings,
+            acks="all",
+            enable_idempotence=True,
+            message_timeout_ms=0,
+            linger_ms=settings.options.get("linger.ms", "2"),
+            compression_type=settings.options.get("compression.type", "lz4"),
+            message_max_bytes=str(MESSAGE_BYTES),
+            queue_buffering_max_kbytes=str(256 << 10),
+            error_cb=self._note,
         )
         self._closed = threading.Event()
         self._thread = threading.Thread(target=self._poll, name="kafka outbox", daemon=True)

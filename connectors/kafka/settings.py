@@ -10,23 +10,32 @@ from typing import Any
 
 logger = logging.getLogger("tocsin.kafka")
 
-# Not to be changed from outside: exactly-once rests on them.
+# Not to be changed from outside, under none of their names: exactly-once rests on them.
 OURS = frozenset(
     {
         "acks",
         "auto.offset.reset",
         "bootstrap.servers",
+        "delivery.report.only.error",
+        "delivery.timeout.ms",
         "enable.auto.commit",
         "enable.auto.offset.store",
         "enable.idempotence",
         "enable.partition.eof",
         "group.id",
         "isolation.level",
+        "max.in.flight",
+        "max.in.flight.requests.per.connection",
+        "message.send.max.retries",
         "message.timeout.ms",
+        "metadata.broker.list",
         "partitioner",
+        "request.required.acks",
+        "retries",
         "transactional.id",
     }
 )
+_SECRET = ("password", "secret", "pem", "token", "oauthbearer.config", "kinit.cmd")  # in names of options
 MESSAGE_BYTES = 16 << 20  # of the largest message of ours
 
 
@@ -57,9 +66,11 @@ class KafkaSettings:
         options: dict[str, str] = {}
         if config is not None:
             try:
-                options = _properties(config.read_text(), config)
+                options = _properties(config.read_text("utf-8-sig"), config)
             except OSError as wrong:
                 raise KafkaError(f"{config} cannot be read: {wrong.strerror}") from None
+            except UnicodeDecodeError:
+                raise KafkaError(f"{config} cannot be read: it is not valid UTF-8") from None
         return cls(servers, options, prefix)
 
     @property
@@ -86,6 +97,13 @@ class KafkaSettings:
     def dead_letters(self) -> str:
         """The topic of messages that could not be used."""
         return f"{self.prefix}.dead-letters"
+
+    def hidden(self, text: str) -> str:
+        """The text without any secret of the options."""
+        secrets = {value for name, value in self.options.items() if value and any(word in name for word in _SECRET)}
+        for secret in sorted(secrets, key=len, reverse=True):
+            text = text.replace(secret, "***")
+        return text
 
     def client(self, **more: object) -> dict[str, Any]:
         """The configuration of a client; `more`: with underscores for dots, and stronger than the options."""

@@ -11,7 +11,7 @@ from confluent_kafka import KafkaError as Code
 
 from connectors.kafka.envelope import PIECE_HEADER, Envelope, Pieces, unpacked
 from connectors.kafka.settings import MESSAGE_BYTES, KafkaError, KafkaSettings, KafkaUnavailable
-from connectors.kafka.topics import reason
+from connectors.kafka.topics import connected, reason
 
 PATIENCE = 30.0  # seconds without a word from Kafka
 
@@ -65,14 +65,14 @@ def _until(consumer: Consumer, offset: int, end: int) -> Iterator[Message]:
 
 @contextmanager
 def _consumer(settings: KafkaSettings) -> Iterator[Consumer]:
-    consumer = Consumer(
-        settings.client(
-            group_id=f"{settings.prefix}.tail",
-            enable_auto_commit=False,
-            auto_offset_reset="error",
-            fetch_wait_max_ms="50",
-            receive_message_max_bytes=str(8 * MESSAGE_BYTES),
-        )
+    consumer = connected(
+        Consumer,
+        settings,
+        group_id=f"{settings.prefix}.tail",
+        enable_auto_commit=False,
+        auto_offset_reset="error",
+        fetch_wait_max_ms="50",
+        receive_message_max_bytes=str(8 * MESSAGE_BYTES),
     )
     try:
         yield consumer

@@ -6,8 +6,9 @@ Guarantee: an existing topic is never changed or emptied, except by `remove`, wh
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any, TypeVar
 
 from confluent_kafka import KafkaError as Code
 from confluent_kafka import KafkaException, TopicCollection, TopicPartition
@@ -15,6 +16,7 @@ from confluent_kafka.admin import AdminClient, NewTopic, OffsetSpec  # type: ign
 
 from connectors.kafka.settings import MESSAGE_BYTES, KafkaError, KafkaSettings, KafkaUnavailable
 
+Client = TypeVar("Client")
 PATIENCE = 10.0  # seconds for an answer
 # A partition is between two leaders: for a moment, after it was made or a broker came back.
 _MOVING = (
@@ -103,10 +105,7 @@ class Topics:
             time.sleep(0.1)
 
     def _connected(self) -> AdminClient:
-        try:
-            return AdminClient(self._settings.client(error_cb=self._note, socket_timeout_ms=int(PATIENCE * 1000)))
-        except (KafkaException, ValueError) as wrong:
-            raise KafkaError(f"the Kafka options cannot be used: {reason(wrong)}") from None
+        return connected(AdminClient, self._settings, error_cb=self._note, socket_timeout_ms=int(PATIENCE * 1000))
 
     def _known(self, name: str) -> Topic:
         """A topic that was made just now: not every broker knows of it at once."""
@@ -133,6 +132,15 @@ LOG = {"retention.ms": "-1", "retention.bytes": "-1", "max.message.bytes": str(M
 RESULTS = LOG
 INCIDENTS = {"cleanup.policy": "compact", "max.message.bytes": str(MESSAGE_BYTES + (1 << 20))}
 DEAD_LETTERS = {"retention.ms": str(30 * 24 * 3_600_000)}
+
+
+def connected(kind: Callable[[dict[str, Any]], Client], settings: KafkaSettings, **more: object) -> Client:
+    """A client with these settings; `more` as in `KafkaSettings.client`. Raises KafkaError where they make no sense."""
+    try:
+        return kind(settings.client(**more))
+    except (KafkaException, TypeError, ValueError) as wrong:
+        because = settings.hidden(reason(wrong))
+        raise KafkaError(f"the Kafka options cannot be used: {because}") from None
 
 
 def reason(wrong: BaseException) -> str:

@@ -13,7 +13,7 @@ from tests.kafka_fixtures import OwnKafka
 from tests.system.kafka_cluster import Cluster, wait_caught_up
 from tests.system.runs import until
 from tests.system.service import Service, Team
-from tests.system.test_kafka_cluster import assert_equals_replay
+from tests.system.test_kafka_cluster import assert_node_equals_replay
 
 pytestmark = pytest.mark.slow
 
@@ -64,7 +64,7 @@ def test_an_outage_of_kafka(own_kafka: OwnKafka, tmp_path: Path, killed: bool) -
             acknowledged.add(f"e{number}")
         wait_caught_up(node)
         node.stop()
-        events = assert_equals_replay(cluster, node.data)["events"]
+        events = assert_node_equals_replay(cluster, node.data)["events"]
         found = Counter(events["id"])
         assert acknowledged <= set(found)
         assert max(found.values()) == 1, "what was sent again is counted once"
