@@ -9,7 +9,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import cache
 
+import orjson
 import polars as pl
 
 from connectors.live_store import LiveStore
@@ -22,7 +24,9 @@ from operators.clock import NEVER
 from operators.live import Publication
 
 Place = tuple[str, int]
-RECENT = 500  # messages that are kept for those who wait; who waits longer is answered out of the store
+# Messages and rows that are kept for those who wait; who waits longer is answered out of the store.
+RECENT = 500
+RECENT_ROWS = 200_000
 
 
 class Missing(Exception):
@@ -56,10 +60,11 @@ class Materializer:
         store.tell_once()
         meta = store.meta()
         self._runs = {n: int(meta.get(f"run.{n}", 0)) for n in range(shards)}
-        self._begun: dict[int, int] = {}  # shards that begin anew -> the offset of their beginning
+        self._begun: set[int] = set()  # shards that begin anew
         self._taken = {name: position.next_offset for name, position in store.positions().items()}
         self._forgotten: dict[int, int] = dict.fromkeys(range(shards), NEVER)
-        self._reached: dict[int, Mapping[str, int]] = {}
+        known = {n: meta.get(f"reached.{n}") for n in range(shards)}
+        self._reached: dict[int, Mapping[str, int]] = {n: orjson.loads(text) for n, text in known.items() if text}
 
     def position(self, place: Place) -> int | None:
         """The offset of the next message to read; None where there is none in the store."""
@@ -92,10 +97,9 @@ class Materializer:
                         fresh.tables, None, {fresh.partition: Position(fresh.next, fresh.watermark)}, fresh.settings
                     )
             elif isinstance(body, Begun):
-                self._begin(body.shard, body.run, message.first)
+                self._begin(body.shard, body.run)
             elif body.run >= self._runs[body.shard]:
-                if body.run > self._runs[body.shard]:
-                    self._begin(body.shard, body.run, message.first)
+                self._begin(body.shard, body.run)
                 told.append(body)
                 self._reached[body.shard] = body.published.reached
                 self._forgotten[body.shard] = body.forgotten
@@ -131,17 +135,19 @@ class Materializer:
         }
         return replace(records, first=known, tables=tables)
 
-    def _begin(self, shard: int, run: int, offset: int) -> None:
+    def _begin(self, shard: int, run: int) -> None:
         if run > self._runs[shard]:
             self._runs[shard] = run
-            self._begun.setdefault(shard, offset)
+            self._begun.add(shard)
 
     def _publication(self, told: Told) -> Changes:
         """What a shard published; with its first one since it began anew all goes that was not settled before."""
+        # How far it is goes with it: after a restart nobody takes for a backlog what is in the store already.
+        meta = {f"reached.{told.shard}": orjson.dumps(dict(told.published.reached)).decode()}
         void: Sequence[str] = ()
-        if self._begun.pop(told.shard, None) is not None:
-            void = [str(told.shard)]
-        meta = {f"run.{told.shard}": str(told.run)} if void else {}
+        if told.shard in self._begun:
+            self._begun.discard(told.shard)
+            void, meta[f"run.{told.shard}"] = [str(told.shard)], str(told.run)
         return Changes({}, told.published.publication, {}, void=void, meta=meta)
 
     def _reach(self, message: Message) -> dict[str, Position]:
@@ -161,11 +167,12 @@ class Materializer:
 
 
 class Recent:
-    """Messages of late, for those who wait for what becomes of their records."""
+    """Messages of late, for those who wait for what becomes of their records; so much of them as memory allows."""
 
     def __init__(self) -> None:
         self._records: list[Records] = []
         self._told: list[Told] = []
+        self._whole: dict[str, int] = {}  # by partition: from this offset on, nothing that was told of it is gone
 
     def add(self, applied: Applied) -> None:
         """Keep what was applied."""
@@ -173,8 +180,13 @@ class Recent:
         self._told += applied.told
 
     def frames(self, partition: str, name: str) -> list[pl.DataFrame]:
-        """The rows of a table that are of a partition."""
-        return [r.tables[name] for r in self._records if r.partition == partition and name in r.tables]
+        """The rows of a table that are of a partition; none of those of which part of what became of them is gone."""
+        whole = self._whole.get(partition, 0)
+        return [
+            frame if r.first >= whole else frame.filter(pl.col("offset") >= whole)
+            for r in self._records
+            if r.partition == partition and r.next > whole and (frame := r.tables.get(name)) is not None
+        ]
 
     def publications(self, partition: str) -> list[Publication]:
         """What was published, with the members of one partition."""
@@ -187,13 +199,35 @@ class Recent:
         return found
 
     def forget(self, committed: Callable[[str], int]) -> None:
-        """Let go of what is complete."""
-        self._records = [r for r in self._records if r.next > committed(r.partition)][-RECENT:]
-        self._told = [
-            told
-            for told in self._told
-            if any(offset > committed(partition) for partition, offset in told.published.reached.items())
-        ][-RECENT:]
+        """Let go of what is complete, and of the oldest where there is too much."""
+        upto = cache(committed)
+        records = [r for r in self._records if r.next > upto(r.partition)]
+        self._records = records[_surplus([_rows(*r.tables.values()) for r in records]) :]
+        told = [t for t in self._told if any(at > upto(partition) for partition, at in t.published.reached.items())]
+        surplus = _surplus([_rows(t.published.publication.members, *_shown(t).values()) for t in told])
+        for gone in told[:surplus]:
+            for partition, at in gone.published.reached.items():
+                self._whole[partition] = max(self._whole.get(partition, 0), at)
+        self._told = told[surplus:]
+
+
+def _shown(told: Told) -> Mapping[str, pl.DataFrame]:
+    return told.published.publication.output.tables()
+
+
+def _rows(*frames: pl.DataFrame) -> int:
+    return sum(frame.height for frame in frames)
+
+
+def _surplus(rows: Sequence[int]) -> int:
+    """How many of some messages, from the oldest on, are too many; rows: of each."""
+    kept = total = 0
+    for count in reversed(rows):
+        total += count
+        if kept == RECENT or total > RECENT_ROWS:
+            break
+        kept += 1
+    return len(rows) - kept
 
 
 def _name(place: Place) -> str:

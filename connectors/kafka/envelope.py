@@ -73,7 +73,7 @@ def unpacked(message: bytes) -> Envelope:
 
 
 def pieces(message: bytes) -> Iterator[tuple[bytes, bytes]]:
-    """The message in pieces, each with the value of its header: its number, how many there are, and of which message."""
+    """The message in pieces, each with the value of its header: its number, how many there are, of which message."""
     count = max(-(-len(message) // PIECE), 1)
     whose = uuid4().hex.encode() if count > 1 else b""
     for n in range(count):

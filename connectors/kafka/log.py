@@ -27,6 +27,7 @@ TIMEOUT = 5.0  # seconds until a record counts as refused
 STALLED = 2.0  # seconds without an answer after which nothing more is taken
 LOOK = 0.5  # seconds between looks whether Kafka is back, where nobody appends
 WAITING_BYTES = 64 << 20
+KEY = 1_024  # bytes of a key, at most: enough to tell apart what is not made to be alike
 LARGEST = MESSAGE_BYTES - (1 << 20)  # bytes of a body: room for what the log adds, and for Kafka's own
 
 
@@ -99,10 +100,12 @@ class KafkaLog:
 
     def _send(self, records: list[tuple[bytes, int, bytes]], workspace: str) -> Future[Delivered]:
         size = sum(len(body) for _, _, body in records)
+        if size > LARGEST and (largest := max(len(body) for _, _, body in records)) > LARGEST:
+            raise ValueError(f"a record of {largest:,} bytes is too large for Kafka: at most {LARGEST:,} are taken")
         with self._lock:
             self._check(size)
             self._stamp = stamp = max(self._stamp, self._clock())
-            append = _Append(self._done, self._next, len(records), size)
+            append = _Append(self, self._next, len(records), size)
             self._under_way[self._next] = append
             self._next += 1
             self._waiting += size
@@ -119,7 +122,7 @@ class KafkaLog:
                 break
             left -= 1
         if not records:
-            append.finish()
+            append.count(0)
         return append.future
 
     def _check(self, size: int) -> None:
@@ -138,28 +141,35 @@ class KafkaLog:
         """Hand one message over; what is wrong, if anything."""
         give_up = time.monotonic() + STALLED
         while True:
+            producer = self._producer
             try:
-                self._producer.produce(self._topic, line, key, partition, on_delivery=append.delivered)
+                producer.produce(self._topic, line, key, partition, on_delivery=append.delivered)
                 return None
             except BufferError:
                 if time.monotonic() > give_up:
                     return "too much waits for Kafka"
-                self._producer.poll(0.01)
+                producer.poll(0.01)
             except KafkaException as wrong:
                 if wrong.args[0].code() == Code._FATAL:
-                    self._begin_anew()
+                    self._begin_anew(producer)
                 return str(wrong.args[0].str())
 
-    def _begin_anew(self) -> None:
-        """Another producer: one that met a fatal error, such as a partition that has lost messages, takes no more."""
+    def _begin_anew(self, failed: Producer) -> None:
+        """Another producer: one that met a fatal error, such as a partition that lost messages, never sends again."""
         with self._lock:
-            logger.warning("the producer of the log has to be made anew")
-            self._producer.poll(0)  # what it has to say of what it took
+            if self._producer is not failed:
+                return
             self._producer = self._connected()
+        logger.warning("the producer of the log was made anew")
+        failed.purge()
+        failed.flush(1.0)  # who waits for what it took is told
+
+    def _answered(self) -> None:
+        """Kafka took a record."""
+        self._heard = time.monotonic()
 
     def _done(self, append: _Append) -> None:
         self._forget(append)
-        self._heard = time.monotonic()
         self.trouble = append.error
 
     def _forget(self, append: _Append) -> None:
@@ -171,9 +181,77 @@ class KafkaLog:
         while not (self._closed and not self._under_way):
             try:
                 self._producer.poll(0.1)
-                self._look()
-            except Exception:  # of a callback: the others must be told all the same
-                logger.exception("what Kafka said of a record could not be passed on")
+                if self.trouble is not None and not self._under_way and not self._closed:
+                    self._look()
+            except Exception:  # of whoever is told of a record: the others must be told all the same
+                logger.exception("what Kafka said could not be passed on")
 
     def _look(self) -> None:
-        pass
+        """Is Kafka back? A node that is in trouble gets no records that would show it."""
+        if time.monotonic() - self._looked < LOOK:
+            return
+        try:
+            found = self._producer.list_topics(self._topic, LOOK).topics[self._topic]
+        except KafkaException:
+            found = None
+        self._looked = time.monotonic()
+        if found is not None and found.error is None:
+            self.trouble = None
+
+
+class _Append:
+    """An append under way."""
+
+    __slots__ = ("_left", "_lock", "_log", "_place", "began", "error", "future", "number", "size")
+
+    def __init__(self, log: KafkaLog, number: int, records: int, size: int) -> None:
+        self._log, self.number, self.size = log, number, size
+        self._left, self._place, self._lock = records, Delivered(), threading.Lock()
+        self.began = time.monotonic()
+        self.error: str | None = None
+        self.future: Future[Delivered] = Future()
+        self.future.set_running_or_notify_cancel()  # who waits may go away, but the records are on their way
+
+    def delivered(self, error: Code | None, message: Message) -> None:
+        """Kafka's word on one record."""
+        if error is not None:
+            self.fail(error.str(), 1)
+            return
+        partition, offset = message.partition() or 0, message.offset() or 0
+        place = self._place
+        with self._lock:
+            if place.first is None:
+                place.first = (partition, offset)
+            if place.ends.get(partition, 0) <= offset:
+                place.ends[partition] = offset + 1
+        self._log._answered()
+        self.count(1)
+
+    def fail(self, error: str, records: int) -> None:
+        """So many records were refused."""
+        self.error = f"Kafka did not take the record: {error}"
+        self.count(records)
+
+    def count(self, records: int) -> None:
+        """So many records are done; with the last one the append is."""
+        with self._lock:
+            self._left -= records
+            if self._left:
+                return
+        self._log._done(self)
+        if self.error is not None:
+            self.future.set_exception(LogUnavailable(self.error))
+        else:
+            self.future.set_result(self._place)
+
+
+def _key(body: bytes, workspace: str) -> bytes:
+    """What decides about the partition: workspace and source, as the decoder will read it. Raises ValueError."""
+    try:
+        record = orjson.loads(body)
+    except orjson.JSONDecodeError:
+        record = None
+    if not isinstance(record, dict):
+        raise ValueError("a record must be one JSON object without line breaks")
+    source = next((record[name] for name in NAMES["source"] if record.get(name) not in (None, "")), "")
+    return f"{workspace}/{source if isinstance(source, str) else orjson.dumps(source).decode()}".encode()[:KEY]

@@ -18,13 +18,16 @@ from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 from confluent_kafka import KafkaError as Code
 
 from connectors.kafka.settings import MESSAGE_BYTES, KafkaError, KafkaSettings, logger
-from connectors.kafka.topics import reason
+from connectors.kafka.topics import connected, reason
 
 Place = tuple[str, int]  # topic and partition
 HELD = 48 << 20  # bytes of messages that wait to be taken, of all partitions
 MOST = 20_000  # messages asked for at a time
 WATCH = 30.0  # seconds between looks at the number of partitions
+BESIDE = 400  # bytes that a message takes beside its value, about
 _FATAL = {Code.TOPIC_AUTHORIZATION_FAILED, Code.UNKNOWN_TOPIC_OR_PART, Code._UNKNOWN_PARTITION}
+# Messages that the client cannot read: it would ask for them again and again, and nobody would know.
+_DAMAGED = {Code._BAD_MSG, Code._BAD_COMPRESSION, Code._NOT_IMPLEMENTED, Code.INVALID_MSG, Code.INVALID_MSG_SIZE}
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,31 +43,38 @@ class Run:
         """The offset after the last one."""
         return self.first + len(self.messages)
 
+    @property
+    def held(self) -> int:
+        """Bytes of memory that it takes, about."""
+        return self.size + BESIDE * len(self.messages)
+
 
 class Reader:
     """Reads from `begin` on, until `close`. group: under which positions are committed, for those who watch."""
 
     def __init__(self, settings: KafkaSettings, group: str, held: int = HELD) -> None:
-        self._consumer = Consumer(
-            settings.client(
-                group_id=group,
-                enable_auto_commit=False,
-                enable_auto_offset_store=False,
-                auto_offset_reset="error",
-                isolation_level="read_committed",
-                fetch_wait_max_ms=settings.options.get("fetch.wait.max.ms", "50"),
-                fetch_message_max_bytes=settings.options.get("fetch.message.max.bytes", str(4 << 20)),
-                queued_min_messages=settings.options.get("queued.min.messages", "200000"),
-                queued_max_messages_kbytes=settings.options.get("queued.max.messages.kbytes", str(64 << 10)),
-                receive_message_max_bytes=str(8 * MESSAGE_BYTES),
-                check_crcs=settings.options.get("check.crcs", "true"),
-            )
+        """Connects by itself, sooner or later. Raises KafkaError where the options make no sense."""
+        options = settings.options
+        self._consumer = connected(
+            Consumer,
+            settings,
+            group_id=group,
+            enable_auto_commit=False,
+            enable_auto_offset_store=False,
+            auto_offset_reset="error",
+            isolation_level="read_committed",
+            fetch_wait_max_ms=options.get("fetch.wait.max.ms", "50"),
+            fetch_message_max_bytes=options.get("fetch.message.max.bytes", str(4 << 20)),
+            queued_min_messages=options.get("queued.min.messages", "200000"),
+            queued_max_messages_kbytes=options.get("queued.max.messages.kbytes", str(64 << 10)),
+            receive_message_max_bytes=str(8 * MESSAGE_BYTES),
+            check_crcs=options.get("check.crcs", "true"),
         )
         self._lock = threading.Lock()
         self._news = threading.Condition(self._lock)
         self._runs: dict[Place, deque[Run]] = {}
         self._new: list[TopicPartition] = []
-        self._sizes: dict[Place, int] = {}
+        self._sizes: dict[Place, int] = {}  # memory that waits to be taken
         self._paused: set[Place] = set()
         self._committing: dict[Place, int] = {}
         self._held = held
@@ -94,7 +104,7 @@ class Reader:
             while runs and runs[0].first == taken[-1].next and size + runs[0].size <= most:
                 size += runs[0].size
                 taken.append(runs.popleft())
-            self._sizes[place] -= size
+            self._sizes[place] -= sum(run.held for run in taken)
         if len(taken) == 1:
             return taken[0]
         return Run(taken[0].first, [message for run in taken for message in run.messages], size)
@@ -136,6 +146,9 @@ class Reader:
             self._fail(KafkaError(f"Kafka cannot be read: {reason(wrong)}"))
         except KafkaError as wrong:
             self._fail(wrong)
+        except BaseException as wrong:  # who takes must not wait for a thread that is no more
+            logger.exception("the thread that reads ended")
+            self._fail(KafkaError(f"Kafka cannot be read: {type(wrong).__name__}: {wrong}"))
 
     def _fail(self, error: KafkaError) -> None:
         with self._lock:
@@ -172,7 +185,7 @@ class Reader:
         with self._lock:
             if place in self._runs:
                 self._runs[place] += runs
-                self._sizes[place] += sum(run.size for run in runs)
+                self._sizes[place] += sum(run.held for run in runs)
                 self._news.notify_all()
 
     def _complain(self, place: Place, error: Code) -> None:
@@ -182,6 +195,8 @@ class Reader:
                 f"{place[0]}-{place[1]}: the messages to go on with are not there any more ({error.str()}); bring them "
                 "back, or start with --rebuild, which goes on without them"
             )
+        if error.code() in _DAMAGED:
+            raise KafkaError(f"{place[0]}-{place[1]}: messages are damaged: {error.str()}")
         if error.code() in _FATAL:
             raise KafkaError(f"{place[0]}: {error.str()}")
         logger.warning("%s-%d: %s", *place, error.str())
@@ -203,7 +218,9 @@ class Reader:
         if time.monotonic() - self._watched < WATCH:
             return
         self._watched = time.monotonic()
-        for topic in {topic for topic, _ in self._runs}:
+        with self._lock:
+            topics = {topic for topic, _ in self._runs}
+        for topic in topics:
             try:
                 found = self._consumer.list_topics(topic, 5.0).topics[topic]
             except KafkaException:
