@@ -32,9 +32,10 @@ from rich.table import Table
 from benchmarks.generate import events, write_lines
 from benchmarks.measure import measure
 from connectors import rulefiles
+from connectors.formats import jsonl
 from connectors.formats.types import DecodeOptions
 from connectors.kafka.messages import MessageFormat, decode
-from connectors.kafka.reader import Reader, Run
+from connectors.kafka.reader import Reader
 from connectors.kafka.settings import KafkaSettings
 from connectors.kafka.topics import LOG, Topics
 from flows.cluster import free_ports
@@ -89,7 +90,7 @@ class Bench:
         self.lines.append(Line(title, run.wall, run.cpu, count))
         return self.lines[-1]
 
-    def steps(self, topic: str, partitions: int) -> list[Run]:
+    def steps(self, topic: str, partitions: int) -> None:
         """Consume, decode and detect apart, in this process."""
         reader = Reader(self.settings, "bench", held=4 << 30)
         cpu, began = _cpu(), time.perf_counter()
@@ -101,15 +102,16 @@ class Bench:
             for n in range(partitions):
                 while run := reader.take((topic, n), 8 << 20):
                     runs.append((n, run))
-                    left -= len(run.messages)
+                    left -= run.count
         reader.close()
         self._note("consume alone", cpu, began)
-        form = MessageFormat("jsonl", DecodeOptions(columns=frozenset(Classifier(_rules()).columns)))
+        jsonl.warm()
+        form = MessageFormat("jsonl", DecodeOptions(columns=frozenset(Classifier(rulefiles.builtin()).columns)))
         cpu, began = _cpu(), time.perf_counter()
         decoded = [(n, decode(run, form)) for n, run in runs]
         self._note("decode alone, one thread", cpu, began)
         del runs
-        classifier, shard = Classifier(_rules()), Shard([str(n) for n in range(partitions)])
+        classifier, shard = Classifier(rulefiles.builtin()), Shard([str(n) for n in range(partitions)])
         intakes = [Intake(str(n)) for n in range(partitions)]
         cpu, began = _cpu(), time.perf_counter()
         for n, part in decoded:
@@ -120,7 +122,6 @@ class Bench:
                 shard.settle()
         shard.settle()
         self._note("classify and detect alone, one thread", cpu, began)
-        return []
 
     def _note(self, title: str, cpu: float, began: float) -> None:
         self.lines.append(Line(title, time.perf_counter() - began, _cpu() - cpu, self.count))
@@ -148,10 +149,6 @@ class Bench:
                 process.wait()
         self.lines.append(Line(title, wall, cpu, self.count))
         return self.lines[-1]
-
-
-def _rules() -> tuple[object, ...]:
-    return rulefiles.builtin()  # type: ignore[return-value]
 
 
 def _cpu() -> float:
@@ -215,7 +212,7 @@ def with_keys(count: int, keys: int, partitions: int) -> dict[int, list[bytes]]:
     stamps = at.cast(pl.Datetime("us")).dt.strftime("%Y-%m-%dT%H:%M:%S.%6fZ").to_list()
     for n, stamp in enumerate(stamps):
         key = (n * 2_654_435_761) % keys
-        line = '{"time":"%s","source":"service-%d","type":"auth_failed","tenant":"t%d","ingested_at":"%s"}'
+        line = '{"time":"%s","source":"service-%d","type":"request_timeout","tenant":"t%d","ingested_at":"%s"}'
         parts[key % partitions].append((line % (stamp, key, n % 7, stamp)).encode())
     return parts
 

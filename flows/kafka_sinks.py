@@ -9,6 +9,7 @@ wrote them is complete in all workers: then the next one begins.
 from __future__ import annotations
 
 import pickle
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -204,7 +205,9 @@ class ShardPart(StatefulSinkPartition[ShardInput, bytes]):
         known = [results.read(envelope) for envelope in told]
         self._check(known)
         # Above all that anybody has seen, also where nothing was told after the snapshot.
-        self._run = 1 + max(run, *(item.run for item in known if isinstance(item, Begun | Told)), 0)
+        # And one that nobody else takes who starts at the same time, as one that hung and comes back.
+        known_runs = [item.run for item in known if isinstance(item, Begun | Told)]
+        self._run = max(1 + max(run, *known_runs, 0), time.time_ns() // 1_000)
         announced = [one for item in known if isinstance(item, Told) for one in results.announced(item)]
         progress = LiveProgress()
         self._detect = LiveDetect(str(number), partitions, progress, announced, upto, detect, lateness)

@@ -20,7 +20,8 @@ from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
 from connectors.formats.types import Decoded
 from connectors.kafka.messages import MessageFormat, decode
-from connectors.kafka.reader import Reader, Run
+from connectors.kafka.reader import Reader
+from connectors.kafka.runs import Run
 from flows.board import Board
 from flows.snapshots import pickled
 from flows.source import decoders
@@ -130,10 +131,9 @@ class KafkaPartition(StatefulSourcePartition[Batch, bytes]):
             return None
         self._next = run.next
         if end is not None and run.next > end:
-            kept = run.messages[: max(end - run.first, 0)]
-            if not kept:
+            if run.first >= end:
                 return None
-            run = Run(run.first, kept, sum(map(len, kept)))
+            run = run.head(end - run.first)
         if run.size < INLINE:
             done: Future[Decoded] = Future()
             done.set_result(decode(run, self._item.form))

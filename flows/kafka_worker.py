@@ -23,6 +23,7 @@ from bytewax.recovery import RecoveryConfig
 from connectors import rulefiles
 from connectors.formats import jsonl
 from connectors.formats.types import DecodeOptions
+from connectors.kafka import native
 from connectors.kafka.messages import MessageFormat
 from connectors.kafka.outbox import Outbox
 from connectors.kafka.reader import Reader
@@ -100,6 +101,7 @@ def execute(options: WorkerOptions, index: int, addresses: list[str], stop: Flag
             inputs[name] = KafkaInput(name, (topic.name, n), form, ours, firsts[n])
             begins[name], upto[name] = firsts[n], ends[n]
     jsonl.warm()
+    native.warm()
     outbox = Outbox(options.kafka)
     made: list[Reader] = []
 
@@ -135,11 +137,11 @@ def execute(options: WorkerOptions, index: int, addresses: list[str], stop: Flag
 def _form(foreign: ForeignTopic, registry: RegistrySettings | None) -> MessageFormat:
     options = DecodeOptions(workspace=foreign.workspace, stream=foreign.stream, mapping=foreign.mapping)
     if foreign.format not in SERDES:
-        return MessageFormat(foreign.format, options)
+        return MessageFormat(foreign.format, options, ours=False)
     if registry is None:
         raise KafkaError(f"{foreign.topic}: {foreign.format} needs a schema registry: set TOCSIN_SCHEMA_REGISTRY")
     read = deserializer(foreign.format, registry, foreign.topic, foreign.message_type)
-    return MessageFormat("jsonl", options, read.lines)
+    return MessageFormat("jsonl", options, read.lines, ours=False)
 
 
 def _tick(outbox: Outbox, place: Place) -> None:

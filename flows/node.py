@@ -22,6 +22,7 @@ from connectors import lake, rulefiles
 from connectors.kafka.envelope import Pieces, unpacked
 from connectors.kafka.log import Delivered, KafkaLog
 from connectors.kafka.reader import Reader
+from connectors.kafka.runs import MessageRun
 from connectors.kafka.settings import KafkaError, KafkaSettings
 from connectors.kafka.tail import piece_header
 from connectors.kafka.topics import Topic, Topics
@@ -84,7 +85,7 @@ class NodePipeline(Serving):
         self._places = [(name, n) for name in (kafka.records, kafka.results) for n in range(topics[name].partitions)]
         self._pieces = {place: Pieces() for place in self._places}
         self._begins: dict[Place, int] = {}
-        self._reader = Reader(kafka, f"{kafka.prefix}.api")
+        self._reader = Reader(kafka, f"{kafka.prefix}.api", headers=True)
         held.callback(self._reader.close)
         self._desks: dict[str, Desk] = {}
         self._lines: dict[tuple[str, int], bytes] = {}  # as they are in the log, of those who wait
@@ -303,7 +304,7 @@ class NodePipeline(Serving):
         found: list[Message] = []
         for place in self._places:
             run = self._reader.take(place, 16 << 20)
-            if run is None:
+            if not isinstance(run, MessageRun):
                 continue
             parts = self._pieces[place]
             for offset, message in enumerate(run.messages, run.first):

@@ -293,7 +293,7 @@ def _wait(address: str, process: subprocess.Popen[bytes] | None = None) -> str |
 
 def _make_offsets_topic(address: str, partitions: int) -> None:
     """Make the topic in which the broker keeps groups, as it would itself: the first consumer would wait 3 s for it."""
-    from confluent_kafka.admin import AdminClient, NewTopic
+    from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
     name = "__consumer_offsets"
     config = {"cleanup.policy": "compact", "compression.type": "producer", "segment.bytes": str(100 << 20)}

@@ -6,11 +6,10 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import polars as pl
-from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Message
 
 from connectors.formats import FORMATS, explode
 from connectors.formats.types import REJECTS, Decoded, DecodeOptions
-from connectors.kafka.reader import Run
+from connectors.kafka.runs import Run, TextRun
 from connectors.kafka.settings import KafkaError
 from operators.clock import AHEAD
 from operators.events import RAW_LIMIT, TIMESTAMP
@@ -20,7 +19,6 @@ READABLE = tuple(name for name in FORMATS if name in ("jsonl", "cloudevents", "a
 _TOMBSTONE = "the message has no value"
 _IN_THE_FUTURE = "time: more than 60 s after the message was sent"
 _ACCEPTED_LATER = "ingested_at: more than 60 s after the message was sent"
-_LATEST = 253_402_300_800_000  # ms: what says that it was sent in the year 10000, or before 1970, says nothing
 
 # Values of messages -> a JSON object each, and errors by index.
 Deserialize = Callable[[Sequence[bytes | None]], tuple[list[bytes], dict[int, str]]]
@@ -47,23 +45,28 @@ def decode(run: Run, form: MessageFormat) -> Decoded:
     A record that says when it was accepted keeps that; else it is the message's own time. Where a message has none,
     nothing is filled in.
     """
-    values: list[bytes | None] = [message.value() for message in run.messages]
-    errors: dict[int, str] = {}
-    if form.deserialize is None:
-        lines = _lines(values)
-    else:
-        lines, errors = form.deserialize(values)
-    decoded = FORMATS[form.name].decode(b"\n".join([*lines, b""]), form.options)
+    text, errors = _text(run, form)
+    decoded = FORMATS[form.name].decode(text, form.options)
     frame, rejects = decoded.frame, decoded.rejects
     if errors:
-        rejects = _because(rejects, values, errors)
-    if frame.height + rejects.height < len(values):  # blank lines: in a file they are nothing, but who sent a message?
+        rejects = _because(rejects, run, errors)
+    if frame.height + rejects.height < run.count:  # blank lines: in a file they are nothing, but who sent a message?
         told = {*frame["offset"].to_list(), *rejects["offset"].to_list()}
-        rejects = _because(rejects, values, {n: _TOMBSTONE for n in range(len(values)) if n not in told})
+        rejects = _because(rejects, run, {n: _TOMBSTONE for n in range(run.count) if n not in told})
     if frame.height and not (form.ours and not frame["ingested_at"].null_count()):
-        frame, ahead = _with_times(frame, run.messages, doubtful=not form.ours)
+        frame, ahead = _with_times(frame, run, doubtful=not form.ours)
         rejects = pl.concat([rejects, ahead]).sort("offset") if len(ahead) else rejects
-    return Decoded(frame, rejects, len(values))
+    return Decoded(frame, rejects, run.count)
+
+
+def _text(run: Run, form: MessageFormat) -> tuple[bytes, dict[int, str]]:
+    """The messages as lines, and why some of them are none, by index."""
+    if form.deserialize is None:
+        if isinstance(run, TextRun) and run.plain:
+            return run.text, {}
+        return b"\n".join([*_lines(run.values()), b""]), {}
+    lines, errors = form.deserialize(run.values())
+    return b"\n".join([*lines, b""]), errors
 
 
 def _lines(values: Sequence[bytes | None]) -> list[bytes]:
@@ -74,8 +77,9 @@ def _lines(values: Sequence[bytes | None]) -> list[bytes]:
     return lines
 
 
-def _because(rejects: pl.DataFrame, values: Sequence[bytes | None], errors: dict[int, str]) -> pl.DataFrame:
+def _because(rejects: pl.DataFrame, run: Run, errors: dict[int, str]) -> pl.DataFrame:
     """The rejects, where a message was no text of a record with what it was instead, as it was sent."""
+    values = run.values()
     rest = rejects.filter(~pl.col("offset").is_in(list(errors)))
     rows = [
         (n, (values[n] or b"")[:RAW_LIMIT].decode("utf-8", "backslashreplace"), error)
@@ -84,15 +88,13 @@ def _because(rejects: pl.DataFrame, values: Sequence[bytes | None], errors: dict
     return pl.concat([rest, pl.DataFrame(rows, schema=REJECTS, orient="row")]).sort("offset")
 
 
-def _with_times(
-    frame: pl.DataFrame, messages: Sequence[Message], *, doubtful: bool
-) -> tuple[pl.DataFrame, pl.DataFrame]:
+def _with_times(frame: pl.DataFrame, run: Run, *, doubtful: bool) -> tuple[pl.DataFrame, pl.DataFrame]:
     """The frame with the messages' times (ms) where records do not say when they were accepted; and the rejects: what
     happens more than a minute after it was sent. The wall clock would decide otherwise after a restart.
 
     doubtful: nor is to be believed what says so of when it was accepted: one would drag the clock of all.
     """
-    sent = pl.Series([_sent(message) for message in messages], dtype=pl.Int64).gather(frame["offset"])
+    sent = pl.Series(run.times(), dtype=pl.Int64).gather(frame["offset"])
     given, limit = frame["ingested_at"], sent + AHEAD
     ahead = given.is_null() & (frame["time"].to_physical() > limit)
     later = (given.to_physical() > limit) & doubtful
@@ -100,15 +102,10 @@ def _with_times(
     wrong = (ahead | later).fill_null(False)
     if not wrong.any():
         return frame, pl.DataFrame(schema=REJECTS)
+    values = run.values()
     rows = [
-        (n, (messages[n].value() or b"")[:RAW_LIMIT].decode("utf-8", "backslashreplace"), reason)
+        (n, (values[n] or b"")[:RAW_LIMIT].decode("utf-8", "backslashreplace"), reason)
         for mask, reason in ((ahead, _IN_THE_FUTURE), (later, _ACCEPTED_LATER))
         for n in frame.filter(mask.fill_null(False))["offset"].to_list()
     ]
     return frame.filter(~wrong), pl.DataFrame(rows, schema=REJECTS, orient="row")
-
-
-def _sent(message: Message) -> int | None:
-    """When a message was sent, µs; None where it does not say."""
-    kind, time = message.timestamp()
-    return time * 1_000 if kind != TIMESTAMP_NOT_AVAILABLE and 0 <= time < _LATEST else None

@@ -16,6 +16,7 @@ from collections.abc import Iterable, Mapping
 from ctypes import POINTER, c_char_p, c_int, c_int32, c_int64, c_size_t, c_ssize_t, c_void_p
 from dataclasses import dataclass
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -25,6 +26,8 @@ from llvmlite import ir
 from numba import carray, njit, types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
+
+from connectors.kafka.runs import TextRun
 
 _CONSUMER = 1
 _TEXT = 512
@@ -60,30 +63,11 @@ Numbers = NDArray[np.int64]
 
 
 @dataclass(frozen=True, slots=True)
-class Block:
-    """Messages of a partition whose offsets follow one another.
-
-    text: every value and a line break after it. ends: where each value ends in it, without the break. times: ms since
-    1970, when each was sent. plain: every value is a line that begins and ends as a JSON object.
-    """
-
-    topic: str
-    partition: int
-    first: int
-    text: bytes
-    ends: Numbers
-    times: Numbers
-    plain: bool
-
-
-@dataclass(frozen=True, slots=True)
 class Trouble:
-    """What is wrong with a partition; `error` is Kafka's code."""
+    """What is wrong with a partition."""
 
-    topic: str
-    partition: int
-    error: int
-    text: str
+    place: tuple[str, int]
+    error: Code
 
 
 class NativeConsumer:
@@ -95,6 +79,8 @@ class NativeConsumer:
         said = ctypes.create_string_buffer(_TEXT)
         conf = self._c.rd_kafka_conf_new()
         for name, value in config.items():
+            if not isinstance(value, str | int | float):  # what confluent-kafka calls back
+                continue
             text = str(value).lower() if isinstance(value, bool) else str(value)
             if self._c.rd_kafka_conf_set(conf, name.encode(), text.encode(), said, _TEXT):
                 self._c.rd_kafka_conf_destroy(conf)
@@ -107,8 +93,9 @@ class NativeConsumer:
         self._queue = self._c.rd_kafka_queue_get_consumer(self._rk)
         self._names: dict[int, str] = {}
         self._pointers = np.zeros(0, np.uint64)
-        self._destroy, self._timestamp = _address(self._c.rd_kafka_message_destroy), _address(
-            self._c.rd_kafka_message_timestamp
+        self._destroy, self._timestamp = (
+            _address(self._c.rd_kafka_message_destroy),
+            _address(self._c.rd_kafka_message_timestamp),
         )
 
     def incremental_assign(self, places: Iterable[TopicPartition]) -> None:
@@ -141,13 +128,11 @@ class NativeConsumer:
         if error:
             raise KafkaException(Code(error, self._c.rd_kafka_err2str(error).decode()))
 
-    def consume(self, most: int, timeout: float) -> tuple[list[Block], list[Trouble]]:
-        """Up to so many messages that came within `timeout` seconds, and what is wrong."""
+    def consume(self, most: int, timeout: float) -> tuple[list[tuple[tuple[str, int], TextRun]], list[Trouble]]:
+        """Up to so many messages that came within `timeout` seconds, by topic and partition; and what is wrong."""
         if len(self._pointers) < most:
             self._pointers = np.zeros(most, np.uint64)
-        found = self._c.rd_kafka_consume_batch_queue(
-            self._queue, int(timeout * 1000), self._pointers.ctypes.data, most
-        )
+        found = self._c.rd_kafka_consume_batch_queue(self._queue, int(timeout * 1000), self._pointers.ctypes.data, most)
         if found <= 0:
             return [], []
         pointers = self._pointers[:found]
@@ -155,15 +140,15 @@ class NativeConsumer:
         _read(pointers, self._timestamp, topics, partitions, offsets, errors, sizes, times)
         troubles = [self._trouble(int(pointers[n])) for n in np.flatnonzero(errors).tolist()]
         good = np.flatnonzero(errors == 0)
-        blocks: list[Block] = []
+        runs: list[tuple[tuple[str, int], TextRun]] = []
         if len(good):
             text = np.empty(int(sizes[good].sum()) + len(good), np.uint8)
             ends = np.empty(len(good), np.int64)
             plain = np.empty(len(good), np.bool_)
             _copy(pointers, good, text, ends, plain)
-            blocks = self._blocks(topics[good], partitions[good], offsets[good], text, ends, times[good], plain)
+            runs = self._runs(topics[good], partitions[good], offsets[good], text, ends, times[good], plain)
         _release(pointers, self._destroy)
-        return blocks, troubles
+        return runs, troubles
 
     def close(self) -> None:
         """Let go of it."""
@@ -171,7 +156,7 @@ class NativeConsumer:
         self._c.rd_kafka_queue_destroy(self._queue)
         self._c.rd_kafka_destroy(self._rk)
 
-    def _blocks(
+    def _runs(
         self,
         topics: Numbers,
         partitions: Numbers,
@@ -180,22 +165,25 @@ class NativeConsumer:
         ends: Numbers,
         times: Numbers,
         plain: NDArray[np.bool_],
-    ) -> list[Block]:
+    ) -> list[tuple[tuple[str, int], TextRun]]:
         cut = (topics[1:] != topics[:-1]) | (partitions[1:] != partitions[:-1]) | (offsets[1:] != offsets[:-1] + 1)
         bounds = [0, *(np.flatnonzero(cut) + 1).tolist(), len(topics)]
         found = []
-        for a, b in zip(bounds, bounds[1:], strict=False):
+        for a, b in pairwise(bounds):
             begin = int(ends[a - 1]) + 1 if a else 0
             lines = text[begin : int(ends[b - 1]) + 1].tobytes()
-            place = self._topic(int(topics[a])), int(partitions[a]), int(offsets[a])
-            found.append(Block(*place, lines, ends[a:b] - begin, times[a:b], bool(plain[a:b].all())))
+            place = self._topic(int(topics[a])), int(partitions[a])
+            size = len(lines) - (b - a)
+            run = TextRun(int(offsets[a]), b - a, size, lines, ends[a:b] - begin, times[a:b], bool(plain[a:b].all()))
+            found.append((place, run))
         return found
 
     def _trouble(self, pointer: int) -> Trouble:
         message = _Message.from_address(pointer)
         topic = self._topic(int(message.rkt)) if message.rkt else ""
         text = ctypes.string_at(message.payload, message.len).decode(errors="replace") if message.payload else ""
-        return Trouble(topic, message.partition, message.err, text or self._c.rd_kafka_err2str(message.err).decode())
+        said = text or self._c.rd_kafka_err2str(message.err).decode()
+        return Trouble((topic, message.partition), Code(message.err, said))
 
     def _topic(self, pointer: int) -> str:
         if pointer not in self._names:
@@ -209,6 +197,14 @@ class NativeConsumer:
             self._c.rd_kafka_topic_partition_list_add(some, topic, place.partition)
             self._c.rd_kafka_topic_partition_list_set_offset(some, topic, place.partition, place.offset)
         return some
+
+
+def warm() -> None:
+    """Compile, or load what was compiled before; the first message need not wait for it then."""
+    nothing, none = np.zeros(0, np.uint64), np.zeros(0, np.int64)
+    _read(nothing, 0, none, none, none, none, none, none)
+    _copy(nothing, none, np.zeros(0, np.uint8), none, np.zeros(0, np.bool_))
+    _release(nothing, 0)
 
 
 class _Message(ctypes.Structure):

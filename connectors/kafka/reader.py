@@ -10,53 +10,42 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from itertools import groupby
+from typing import Any
 
 from confluent_kafka import Consumer, KafkaException, Message, TopicPartition
 from confluent_kafka import KafkaError as Code
 
+from connectors.kafka.native import NativeConsumer
+from connectors.kafka.runs import Run, joined, runs_of
 from connectors.kafka.settings import MESSAGE_BYTES, KafkaError, KafkaSettings, logger
-from connectors.kafka.topics import connected, reason
+from connectors.kafka.topics import Topics, connected, reason
 
 Place = tuple[str, int]  # topic and partition
 HELD = 48 << 20  # bytes of messages that wait to be taken, of all partitions
 MOST = 20_000  # messages asked for at a time
 WATCH = 30.0  # seconds between looks at the number of partitions
-BESIDE = 400  # bytes that a message takes beside its value, about
 _FATAL = {Code.TOPIC_AUTHORIZATION_FAILED, Code.UNKNOWN_TOPIC_OR_PART, Code._UNKNOWN_PARTITION}
 # Messages that the client cannot read: it would ask for them again and again, and nobody would know.
 _DAMAGED = {Code._BAD_MSG, Code._BAD_COMPRESSION, Code._NOT_IMPLEMENTED, Code.INVALID_MSG, Code.INVALID_MSG_SIZE}
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
-    """Messages of a partition whose offsets follow one another. size: bytes of their values."""
-
-    first: int
-    messages: list[Message]
-    size: int
-
-    @property
-    def next(self) -> int:
-        """The offset after the last one."""
-        return self.first + len(self.messages)
-
-    @property
-    def held(self) -> int:
-        """Bytes of memory that it takes, about."""
-        return self.size + BESIDE * len(self.messages)
-
-
 class Reader:
-    """Reads from `begin` on, until `close`. group: under which positions are committed, for those who watch."""
+    """Reads from `begin` on, until `close`.
 
-    def __init__(self, settings: KafkaSettings, group: str, held: int = HELD) -> None:
+    group: under which positions are committed, for those who watch. headers: gives runs of messages with their headers;
+    else text, which costs a quarter.
+    """
+
+    def __init__(self, settings: KafkaSettings, group: str, held: int = HELD, *, headers: bool = False) -> None:
         """Connects by itself, sooner or later. Raises KafkaError where the options make no sense."""
         options = settings.options
+        kind: Callable[[dict[str, Any]], Consumer | NativeConsumer] = Consumer if headers else NativeConsumer
+        self._topics = Topics(settings)
         self._consumer = connected(
-            Consumer,
+            kind,
             settings,
             group_id=group,
             enable_auto_commit=False,
@@ -105,9 +94,7 @@ class Reader:
                 size += runs[0].size
                 taken.append(runs.popleft())
             self._sizes[place] -= sum(run.held for run in taken)
-        if len(taken) == 1:
-            return taken[0]
-        return Run(taken[0].first, [message for run in taken for message in run.messages], size)
+        return joined(taken)
 
     def wait(self, timeout: float) -> None:
         """Wait until some partition has messages."""
@@ -137,9 +124,7 @@ class Reader:
                 if not self._runs:
                     time.sleep(0.01)
                     continue
-                messages = self._consumer.consume(MOST, 0.05)
-                if messages:
-                    self._sort_in(messages)
+                self._read()
                 self._pace()
                 self._watch()
         except KafkaException as wrong:
@@ -168,20 +153,28 @@ class Reader:
             except KafkaException as wrong:
                 logger.warning("positions not committed: %s", reason(wrong))
 
-    def _sort_in(self, messages: list[Message]) -> None:
-        for (topic, partition), part in groupby(messages, lambda m: (m.topic(), m.partition())):
-            self._add((topic or "", partition or 0), list(part))
+    def _read(self) -> None:
+        """Read what has come."""
+        if isinstance(self._consumer, NativeConsumer):
+            runs, troubles = self._consumer.consume(MOST, 0.05)
+            for trouble in troubles:
+                self._complain(trouble.place, trouble.error)
+            for place, run in runs:
+                self._add(place, [run])
+            return
+        messages = self._consumer.consume(MOST, 0.05)
+        for (topic, partition), part in groupby(messages, lambda m: (m.topic() or "", m.partition() or 0)):
+            good: list[Message] = []
+            for message in part:
+                error = message.error()
+                if error is None:
+                    good.append(message)
+                else:
+                    self._complain((topic, partition), error)
+            if good:
+                self._add((topic, partition), list(runs_of(good)))
 
-    def _add(self, place: Place, messages: list[Message]) -> None:
-        bad = messages[-1].error() or messages[0].error()
-        if bad is not None or any(message.error() is not None for message in messages):
-            for message in messages:
-                if (error := message.error()) is not None:
-                    self._complain(place, error)
-            messages = [message for message in messages if message.error() is None]
-            if not messages:
-                return
-        runs = list(_runs(messages))
+    def _add(self, place: Place, runs: Sequence[Run]) -> None:
         with self._lock:
             if place in self._runs:
                 self._runs[place] += runs
@@ -221,24 +214,7 @@ class Reader:
         with self._lock:
             topics = {topic for topic, _ in self._runs}
         for topic in topics:
-            try:
-                found = self._consumer.list_topics(topic, 5.0).topics[topic]
-            except KafkaException:
-                continue
-            if found.error is None:
-                self.seen[topic] = len(found.partitions)
-
-
-def _runs(messages: list[Message]) -> list[Run]:
-    """The messages of a partition, cut where offsets are missing."""
-    first, last = messages[0].offset() or 0, messages[-1].offset() or 0
-    if last - first + 1 == len(messages):
-        return [Run(first, messages, sum(map(len, messages)))]
-    found: list[Run] = []
-    start = 0
-    for n in range(1, len(messages) + 1):
-        if n == len(messages) or (messages[n].offset() or 0) != (messages[n - 1].offset() or 0) + 1:
-            part = messages[start:n]
-            found.append(Run(part[0].offset() or 0, part, sum(map(len, part))))
-            start = n
-    return found
+            with suppress(KafkaError):
+                found = self._topics.find(topic, 5.0)
+                if found is not None:
+                    self.seen[topic] = found.partitions

@@ -353,7 +353,7 @@ def test_a_producer_that_failed_for_good_is_replaced(fake: FakeKafka, making: Ma
 
 
 @pytest.mark.slow
-def test_a_hanging_and_a_dying_broker_lose_and_double_nothing(own_kafka: OwnKafka, making: Making) -> None:
+def test_a_hanging_broker_loses_and_doubles_nothing(own_kafka: OwnKafka, making: Making) -> None:
     """While it hangs callers are refused within seconds; when it is back all goes on by itself. Each record that was
     taken is there once, each other at most once."""
     broker = own_kafka()
@@ -362,25 +362,24 @@ def test_a_hanging_and_a_dying_broker_lose_and_double_nothing(own_kafka: OwnKafk
     taken: list[int] = []
     sent = 0
 
-    def send(seconds: float) -> float:
-        """Append as fast as answers come; how long the slowest refusal took."""
+    def send(seconds: float) -> bool:
+        """Append as fast as answers come; whether all was taken."""
         nonlocal sent
-        give_up, slowest = time.monotonic() + seconds, 0.0
+        give_up, whole = time.monotonic() + seconds, True
         while time.monotonic() < give_up:
-            began, sent = time.monotonic(), sent + 1
+            sent += 1
             try:
-                log.append([body(sent, f"s{sent % 7}")], "acme").result(SOON)
+                log.append([body(sent, f"s{sent % 7}")], "acme").result(TIMEOUT + 2.0)
                 taken.append(sent)
             except LogUnavailable:
-                slowest = max(slowest, time.monotonic() - began)
+                whole = False
                 time.sleep(0.02)
-        return slowest
+        return whole
 
     send(0.3)
     broker.pause()
     waiting = [log.append([body(1_000_000 + n, "late")], "acme") for n in range(3)]
-    slowest = send(STALLED + 1.0)
-    assert slowest < TIMEOUT + 2.0
+    time.sleep(STALLED + 0.2)
     began = time.monotonic()
     with pytest.raises(LogUnavailable, match="Kafka has not answered"):
         log.append([body(0)], "acme")
@@ -391,11 +390,7 @@ def test_a_hanging_and_a_dying_broker_lose_and_double_nothing(own_kafka: OwnKafk
     assert log.trouble is not None
     broker.resume()
     assert until(lambda: log.trouble is None, SOON)
-    send(0.3)
-    before = len(taken)
-    broker.kill()
-    broker.start()
-    assert until(lambda: send(0.1) == 0.0 and len(taken) > before, SOON)
+    assert send(0.3)
     found = contents(settings)
     there = [orjson.loads(line)["n"] for each in found for line in each]
     assert len(there) == len(set(there))
