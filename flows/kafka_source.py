@@ -133,7 +133,7 @@ class KafkaPartition(StatefulSourcePartition[Batch, bytes]):
         if end is not None and run.next > end:
             if run.first >= end:
                 return None
-            run = run.head(end - run.first)
+            run = run.some(0, end - run.first)
         if run.size < INLINE:
             done: Future[Decoded] = Future()
             done.set_result(decode(run, self._item.form))

@@ -16,6 +16,7 @@ from operators.events import RAW_LIMIT, TIMESTAMP
 
 # A message is one record: formats of which a line may hold several, or none by itself, cannot be told apart by offset.
 READABLE = tuple(name for name in FORMATS if name in ("jsonl", "cloudevents", "access_log", "syslog"))
+_NO_EVENT = "record: only events are read from this topic"
 _TOMBSTONE = "the message has no value"
 _IN_THE_FUTURE = "time: more than 60 s after the message was sent"
 _ACCEPTED_LATER = "ingested_at: more than 60 s after the message was sent"
@@ -48,6 +49,9 @@ def decode(run: Run, form: MessageFormat) -> Decoded:
     text, errors = _text(run, form)
     decoded = FORMATS[form.name].decode(text, form.options)
     frame, rejects = decoded.frame, decoded.rejects
+    if not form.ours:
+        frame, commands = _events_only(frame, form)
+        errors |= commands
     if errors:
         rejects = _because(rejects, run, errors)
     if frame.height + rejects.height < run.count:  # blank lines: in a file they are nothing, but who sent a message?
@@ -57,6 +61,17 @@ def decode(run: Run, form: MessageFormat) -> Decoded:
         frame, ahead = _with_times(frame, run, doubtful=not form.ours)
         rejects = pl.concat([rejects, ahead]).sort("offset") if len(ahead) else rejects
     return Decoded(frame, rejects, run.count)
+
+
+def _events_only(frame: pl.DataFrame, form: MessageFormat) -> tuple[pl.DataFrame, dict[int, str]]:
+    """The events, in the workspace they are read for; and what is none. Who may write into a topic of others may not
+    configure a workspace, nor tell one that something happened there, unless the mapping says so."""
+    if "workspace" not in form.options.mapping:
+        frame = frame.with_columns(workspace=pl.lit(form.options.workspace, pl.String))
+    other = frame["record"].is_not_null()
+    if not other.any():
+        return frame, {}
+    return frame.filter(~other), dict.fromkeys(frame.filter(other)["offset"].to_list(), _NO_EVENT)
 
 
 def _text(run: Run, form: MessageFormat) -> tuple[bytes, dict[int, str]]:

@@ -174,7 +174,9 @@ class NativeConsumer:
             lines = text[begin : int(ends[b - 1]) + 1].tobytes()
             place = self._topic(int(topics[a])), int(partitions[a])
             size = len(lines) - (b - a)
-            run = TextRun(int(offsets[a]), b - a, size, lines, ends[a:b] - begin, times[a:b], bool(plain[a:b].all()))
+            run = TextRun(
+                int(offsets[a]), b - a, size, lines, ends[a:b] - begin, times[a:b].copy(), bool(plain[a:b].all())
+            )
             found.append((place, run))
         return found
 

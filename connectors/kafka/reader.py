@@ -25,6 +25,7 @@ from connectors.kafka.topics import Topics, connected, reason
 
 Place = tuple[str, int]  # topic and partition
 HELD = 48 << 20  # bytes of messages that wait to be taken, of all partitions
+PART = 1 << 20  # bytes of messages that are taken together, at least
 MOST = 20_000  # messages asked for at a time
 WATCH = 30.0  # seconds between looks at the number of partitions
 _FATAL = {Code.TOPIC_AUTHORIZATION_FAILED, Code.UNKNOWN_TOPIC_OR_PART, Code._UNKNOWN_PARTITION}
@@ -175,6 +176,7 @@ class Reader:
                 self._add((topic, partition), list(runs_of(good)))
 
     def _add(self, place: Place, runs: Sequence[Run]) -> None:
+        runs = [part for run in runs for part in run.parts(PART)]
         with self._lock:
             if place in self._runs:
                 self._runs[place] += runs

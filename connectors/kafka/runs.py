@@ -11,6 +11,7 @@ from confluent_kafka import TIMESTAMP_NOT_AVAILABLE, Message
 from numpy.typing import NDArray
 
 BESIDE = 400  # bytes that a message takes beside its value, about
+RUN = 1_000  # bytes that a run takes beside its messages
 _LATEST = 253_402_300_800_000  # ms: what says that it was sent in the year 10000, or before 1970, says nothing
 
 
@@ -41,8 +42,25 @@ class Run(ABC):
         """When each message was sent, µs since 1970; None where it does not say."""
 
     @abstractmethod
-    def head(self, count: int) -> Run:
-        """The first so many of them."""
+    def some(self, begin: int, end: int) -> Run:
+        """Those from the `begin`th on, before the `end`th; at least one."""
+
+    @abstractmethod
+    def sizes(self) -> NDArray[np.int64]:
+        """Bytes of each value."""
+
+    def parts(self, most: int) -> Iterator[Run]:
+        """In parts of at most so many bytes, but at least one message."""
+        if self.size <= most:
+            yield self
+            return
+        upto = self.sizes().cumsum()
+        begin = 0
+        while begin < self.count:
+            before = int(upto[begin - 1]) if begin else 0
+            end = max(int(np.searchsorted(upto, before + most, side="right")), begin + 1)
+            yield self.some(begin, end)
+            begin = end
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +77,7 @@ class MessageRun(Run):
     @property
     def held(self) -> int:
         """Bytes of memory that it takes, about."""
-        return self.size + BESIDE * self.count
+        return self.size + BESIDE * self.count + RUN
 
     def values(self) -> Sequence[bytes | None]:
         """The value of each message."""
@@ -69,9 +87,13 @@ class MessageRun(Run):
         """When each message was sent, µs since 1970; None where it does not say."""
         return [_sent(*message.timestamp()) for message in self.messages]
 
-    def head(self, count: int) -> MessageRun:
-        """The first so many of them."""
-        return MessageRun.of(self.messages[:count])
+    def some(self, begin: int, end: int) -> MessageRun:
+        """Those from the `begin`th on, before the `end`th; at least one."""
+        return MessageRun.of(self.messages[begin:end])
+
+    def sizes(self) -> NDArray[np.int64]:
+        """Bytes of each value."""
+        return np.fromiter(map(len, self.messages), np.int64, self.count)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +112,7 @@ class TextRun(Run):
     @property
     def held(self) -> int:
         """Bytes of memory that it takes, about."""
-        return len(self.text) + 16 * self.count
+        return len(self.text) + 16 * self.count + RUN
 
     def values(self) -> Sequence[bytes | None]:
         """The value of each message; one without a value has an empty one."""
@@ -102,11 +124,16 @@ class TextRun(Run):
         """When each message was sent, µs since 1970; None where it does not say."""
         return [_sent(TIMESTAMP_NOT_AVAILABLE if ms < 0 else -1, ms) for ms in self.sent.tolist()]
 
-    def head(self, count: int) -> TextRun:
-        """The first so many of them."""
-        ends = self.ends[:count]
-        text = self.text[: int(ends[-1]) + 1]
-        return TextRun(self.first, count, len(text) - count, text, ends, self.sent[:count], self.plain)
+    def some(self, begin: int, end: int) -> TextRun:
+        """Those from the `begin`th on, before the `end`th; at least one."""
+        at = int(self.ends[begin - 1]) + 1 if begin else 0
+        text = self.text[at : int(self.ends[end - 1]) + 1]
+        ends, sent = self.ends[begin:end] - at, self.sent[begin:end].copy()
+        return TextRun(self.first + begin, end - begin, len(text) - (end - begin), text, ends, sent, self.plain)
+
+    def sizes(self) -> NDArray[np.int64]:
+        """Bytes of each value."""
+        return np.diff(self.ends, prepend=-1) - 1
 
 
 def joined(runs: Sequence[Run]) -> Run:
