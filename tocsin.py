@@ -446,7 +446,7 @@ def api(
     """Run an API node: it takes events into Kafka, follows the workers' results, and answers questions.
 
     Any number of nodes may run side by side, each with a data directory of its own; they share their accounts in
-    PostgreSQL (TOCSIN_CONTROL_URL) and one key (TOCSIN_SECRET_KEY).
+    PostgreSQL (TOCSIN_CONTROL_URL) and one key file (TOCSIN_SECRET_FILE).
 
     Examples:
 

@@ -63,7 +63,8 @@ class Health:
     """How the pipeline does. lag: accepted records that are not yet committed, and the age in seconds of the oldest.
 
     flow, log, store: None where it works, else what is wrong with it. catching_up: records that were in the log when
-    the dataflow began and that it has not come to yet; what was shown before may be missing until then.
+    the dataflow began and that it has not come to yet; what was shown before may be missing until then. takes: records
+    are taken whatever the dataflow does, since others do that work.
     """
 
     flow: str | None
@@ -72,6 +73,7 @@ class Health:
     lag_records: int
     lag_seconds: float
     catching_up: int = 0
+    takes: bool = False
 
 
 class Pipeline(Protocol):

@@ -71,8 +71,8 @@ def rebuild(kafka: KafkaSettings, recovery: Path, lake: str | None) -> None:
             "would be lost, so nothing was rebuilt"
         )
     topics.remove([kafka.records, kafka.results, kafka.incidents])
-    if recovery.exists():
-        shutil.rmtree(recovery)
+    for path in recovery.iterdir() if recovery.exists() else ():  # the directory itself may be a mount
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
     if lake is not None:
         LakeFiles.open(lake).clear()
 

@@ -180,6 +180,8 @@ class NodePipeline(Serving):
         if trouble is None and lag and waited > SILENCE and time.monotonic() - self._progressed > SILENCE:
             trouble = f"the workers have said nothing for {time.monotonic() - self._progressed:.0f} s"
         return Health(
+            # Who takes every node away because the workers are silent would lose what they could still accept.
+            takes=self._trouble is None,
             flow=trouble,
             log=self._kafka_trouble or self._log.trouble,
             store=self._store_trouble,

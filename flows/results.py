@@ -26,6 +26,7 @@ from operators.live import Gone, Publication
 from operators.matches import Name
 from operators.output import ALERTS, INCIDENT_TENANTS, INCIDENTS, MEMBERS, TRANSITIONS, Output
 
+VERSION = 1  # of the messages; raised when one of them changes
 _OUTPUT = {"incidents": INCIDENTS, "incident_tenants": INCIDENT_TENANTS, "transitions": TRANSITIONS, "alerts": ALERTS}
 _RECORDS = {"events": EVENTS, "claims": dict(TABLES["claims"].columns), "dead_letters": DEAD_LETTERS, "rules": RULES}
 
@@ -67,6 +68,7 @@ def of_records(records: Records) -> Envelope:
     """Classified records as a message."""
     meta = {
         "kind": "records",
+        "version": VERSION,
         "partition": records.partition,
         "first": records.first,
         "next": records.next,
@@ -79,7 +81,7 @@ def of_records(records: Records) -> Envelope:
 
 def of_begun(begun: Begun) -> Envelope:
     """The beginning of a run as a message."""
-    return Envelope({"kind": "begun", "shard": begun.shard, "run": begun.run})
+    return Envelope({"kind": "begun", "version": VERSION, "shard": begun.shard, "run": begun.run})
 
 
 def of_told(told: Told) -> Envelope:
@@ -88,6 +90,7 @@ def of_told(told: Told) -> Envelope:
     gone = publication.gone
     meta = {
         "kind": "told",
+        "version": VERSION,
         "shard": told.shard,
         "run": told.run,
         "snapshots": told.snapshots,
@@ -110,6 +113,11 @@ def of_told(told: Told) -> Envelope:
 def read(envelope: Envelope) -> Records | Begun | Told:
     """The message that an envelope holds. Raises ValueError."""
     meta, frames = envelope.meta, envelope.frames
+    if meta.get("version") != VERSION:
+        raise ValueError(
+            "another version of Tocsin wrote the results: update the workers and this node to the same one, then let a "
+            "worker --rebuild"
+        )
     try:
         if meta["kind"] == "records":
             tables = {name: _cast(frames[name], schema) for name, schema in _RECORDS.items() if name in frames}

@@ -6,7 +6,7 @@ import threading
 import time
 from collections.abc import Iterable, Mapping
 
-from prometheus_client import CollectorRegistry, Counter, start_http_server
+from prometheus_client import CollectorRegistry, Counter, ProcessCollector, start_http_server
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
@@ -45,6 +45,7 @@ class WorkerMetrics(Watch, Collector):
         self._asked = 0.0
         self._lock = threading.Lock()
         registry.register(self)
+        ProcessCollector(registry=registry)
 
     def serve(self, port: int) -> int:
         """Serve them on a port of all addresses; 0 takes a free one. Returns the port. Raises OSError."""

@@ -82,7 +82,10 @@ async def _readiness(services: Services) -> Ready:
     elif flow is None and found.lag_seconds > services.settings.ready_lag_seconds:
         flow = f"{found.lag_records} records wait, the oldest for {found.lag_seconds:.1f} s."
     return Ready(
-        ready=flow is None and found.log is None and found.store is None and control is None,
+        ready=(flow is None or (found.takes and not found.catching_up))
+        and found.log is None
+        and found.store is None
+        and control is None,
         flow=flow,
         log=found.log,
         store=found.store,
