@@ -14,7 +14,7 @@ N ?= 1_000_000
 REPEAT ?= 3
 ARGS ?=
 
-.PHONY: help install demo run test lint format bench bench-live chaos clean
+.PHONY: help install demo run cluster test lint format bench bench-live bench-kafka chaos clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
@@ -42,6 +42,9 @@ demo: $(STAMP) ## a seeded day of events, replayed: the incidents, a timeline, w
 run: $(STAMP) ## the live service with a workspace for trying it: prints its key and three lines to paste
 	@$(BIN)/tocsin serve --demo $(ARGS)
 
+cluster: $(STAMP) ## Kafka, two workers, two API nodes as processes of this machine (Java 17; KAFKA=host:port uses yours)
+	@$(BIN)/python deploy/cluster.py $(ARGS)
+
 test: $(STAMP) ## all tests
 	@$(BIN)/python -m pytest $(ARGS)
 
@@ -61,9 +64,12 @@ bench: $(STAMP) ## measure against the references: make bench N=10_000_000 REPEA
 bench-live: $(STAMP) ## measure the live service: latency, rates, idle CPU, memory over ten simulated hours
 	@$(BIN)/python -m benchmarks.live $(ARGS)
 
+bench-kafka: $(STAMP) ## measure reading from Kafka, and how a cluster scales
+	@$(BIN)/python -m benchmarks.kafka $(ARGS)
+
 chaos: $(STAMP) ## kill replays and the service at random moments, go on, compare: TOCSIN_CHAOS_ROUNDS=50
 	@TOCSIN_CHAOS_ROUNDS=$${TOCSIN_CHAOS_ROUNDS:-50} $(BIN)/python -m pytest -m chaos $(ARGS)
 
 clean: ## remove the environment, caches and benchmark files
-	@rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache bench-data
+	@rm -rf $(VENV) build *.egg-info .pytest_cache .ruff_cache .mypy_cache .hypothesis .import_linter_cache bench-data cluster-data
 	@find . -name __pycache__ -type d -prune -exec rm -rf {} +

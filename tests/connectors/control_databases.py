@@ -31,14 +31,14 @@ def postgres() -> Iterator[str]:
         _emptied(given)
         yield given
         return
-    programs = _programs()
-    if programs is None:
+    found = programs()
+    if found is None:
         pytest.skip("There is no PostgreSQL: install Debian's postgresql, or set TOCSIN_TEST_POSTGRES.")
-    with _server(programs) as url:
+    with server(found) as url:
         yield url
 
 
-def _programs() -> Path | None:
+def programs() -> Path | None:
     """Return where PostgreSQL's programs are, the newest version."""
     for directory in sorted(Path("/usr/lib/postgresql").glob("*/bin"), key=lambda at: -int(at.parts[-2])):
         if (directory / "initdb").exists():
@@ -48,7 +48,8 @@ def _programs() -> Path | None:
 
 
 @contextmanager
-def _server(programs: Path) -> Iterator[str]:
+def server(programs: Path) -> Iterator[str]:
+    """The address of a database of its own, while it runs. programs: where PostgreSQL's are."""
     # The server refuses to run as root, and its user must be able to reach the directory.
     user = "postgres" if os.geteuid() == 0 else None
     directory = Path(tempfile.mkdtemp(prefix="tocsin-postgres-"))
