@@ -42,6 +42,7 @@ FEED_ROWS = 100_000
 NO_EVENTS = pl.DataFrame(schema=dict(TABLES["events"].columns))
 ORIGIN, SERVICE = "origin", "service"
 TOLD = "feed_upto"  # in `meta`: the feed has the news of all records before
+_FEED = "feed_begin"  # in `meta`
 _AGAIN = 0.05  # seconds between interrupts: one that hits the gap between two statements has no effect
 _TOLD = ("opened", "reopened", "blast_radius_expanded", "resolved")  # of one instant, in this order
 _FOR_EVER = 2**63 - 1
@@ -79,10 +80,14 @@ class LiveStore(Store):
         self._told_upto: int | None = None
 
     @classmethod
-    def create(cls, path: Path, shards: int, settings: Mapping[str, str] | None = None) -> Self:
-        """Make an empty store of the service at `path` and open it. Raises StoreError where there is a file already."""
+    def create(cls, path: Path, shards: int, settings: Mapping[str, str] | None = None, feed: int = 0) -> Self:
+        """Make an empty store of the service at `path` and open it. Raises StoreError where there is a file already.
+
+        feed: the number before the feed's first one; of stores side by side each begins far from the others, so that
+        none takes a number of another for its own.
+        """
         with Store.create(path, shards, settings) as store:
-            store.lay_out(_layout(), {ORIGIN: SERVICE})
+            store.lay_out(_layout(), {ORIGIN: SERVICE, _FEED: str(feed)})
         return cls.open(path)
 
     @classmethod
@@ -385,8 +390,8 @@ class LiveStore(Store):
 
     def _recall(self) -> None:
         self._workspaces = dict(self._con.execute("SELECT id, workspace FROM live_incidents").fetchall())
-        [(end,)] = self._con.execute("SELECT coalesce(max(seq), 0) FROM feed").fetchall()
-        self.feed_end = int(end)
+        [(end,)] = self._con.execute("SELECT max(seq) FROM feed").fetchall()
+        self.feed_end = int(self.meta().get(_FEED, 0)) if end is None else int(end)
 
 
 _NO_ROWS = {name: pl.DataFrame(schema=dict(table.columns)).to_arrow() for name, table in SHOWN.items()}

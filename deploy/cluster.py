@@ -1,8 +1,8 @@
 """`make cluster`: the topology of docker-compose.yml as plain processes of this machine.
 
-A Kafka broker, PostgreSQL, two workers, two API nodes; only MinIO (the lake is a directory) and Prometheus are left out.
-Kafka is fetched from Maven Central at the first start and needs Java 17; KAFKA=host:port uses one that runs. Without
-PostgreSQL on this machine there is one API node, with its accounts in SQLite.
+A Kafka broker, PostgreSQL, two workers, two API nodes; only MinIO (the lake is a directory) and Prometheus are left
+out. Kafka is fetched from Maven Central at the first start and needs Java 17; KAFKA=host:port uses one that runs.
+Without PostgreSQL on this machine there is one API node, with its accounts in SQLite.
 
     make cluster                   # until Ctrl-C
     make cluster ARGS=--check      # an event to one node, its incident from the other, and stop

@@ -7,6 +7,7 @@ from the topics.
 from __future__ import annotations
 
 import asyncio
+import secrets
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Future
@@ -43,6 +44,7 @@ from operators.clock import NEVER
 from operators.live import merged
 from operators.rules import Rule
 
+FEED = 10**12  # between the first numbers of two nodes' feeds; all below 2**53, for clients in JavaScript
 MAINTAIN = 10.0  # seconds between clean-ups of the store
 PUBLISH = 300.0  # seconds between publications of the lake
 LOOK = 1.0  # seconds between looks at the ends of the topics
@@ -75,7 +77,7 @@ class NodePipeline(Serving):
     ) -> None:
         kafka = options.kafka
         self.data, self.options, self.rules = data, options, rules
-        super().__init__(_open_store(data, topics[kafka.results].partitions))
+        super().__init__(LiveStore.open(data / live_data.STORE_FILE))
         held.callback(lambda: self._store.close())
         self._log_topic = topics[kafka.log]
         self._log = KafkaLog(kafka, self._log_topic.partitions, options.clock)
@@ -118,7 +120,7 @@ class NodePipeline(Serving):
             if options.rebuild:
                 live_data.remove(data)
             live_data.check(data)
-            _fit(data, topics)
+            _fit(data, options.kafka, topics)
             pipeline = cls(data, options, rules, topics, stack)
         pipeline._watchers += watch
         pipeline._begin()
@@ -391,17 +393,13 @@ def _known(kafka: KafkaSettings) -> dict[str, Topic]:
             time.sleep(0.5)
 
 
-def _open_store(data: Path, shards: int) -> LiveStore:
-    path = data / live_data.STORE_FILE
-    return LiveStore.open(path) if path.exists() else LiveStore.create(path, shards)
-
-
-def _fit(data: Path, topics: dict[str, Topic]) -> None:
+def _fit(data: Path, kafka: KafkaSettings, topics: dict[str, Topic]) -> None:
     """Note which topics a new store is made from. Raises ReplayError where one was made from others."""
     path = data / live_data.STORE_FILE
     identity = orjson.dumps({name: topic.id for name, topic in sorted(topics.items())}).decode()
     if not path.exists():
-        with LiveStore.create(path, topics[max(topics, key=lambda name: name.endswith("results"))].partitions) as store:
+        shards = topics[kafka.results].partitions
+        with LiveStore.create(path, shards, feed=FEED * secrets.randbelow(8_000)) as store:
             store.note({TOPICS: identity})
         return
     with LiveStore.open(path) as store:
