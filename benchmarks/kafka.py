@@ -40,6 +40,7 @@ from connectors.kafka.settings import KafkaSettings
 from connectors.kafka.topics import LOG, Topics
 from flows.cluster import free_ports
 from flows.detect import by_shard
+from flows.node import NodeOptions, NodePipeline
 from operators.classify import Classifier
 from operators.intake import Intake
 from operators.shard import Shard
@@ -151,6 +152,20 @@ class Bench:
         return self.lines[-1]
 
 
+def _follow(bench: Bench) -> Line:
+    """An API node that is new follows all that workers have told."""
+    data = bench.root / "node"
+    shutil.rmtree(data, ignore_errors=True)
+    cpu, began = _cpu(), time.perf_counter()
+    pipeline = NodePipeline.start(data, NodeOptions(bench.settings))
+    while pipeline.health().catching_up or pipeline.store_waiting:
+        time.sleep(0.02)
+    line = Line("API node, from nothing", time.perf_counter() - began, _cpu() - cpu, bench.count)
+    pipeline.stop()
+    bench.lines.append(line)
+    return line
+
+
 def _cpu() -> float:
     used = resource.getrusage(resource.RUSAGE_SELF)
     return used.ru_utime + used.ru_stime
@@ -233,7 +248,7 @@ def broker(root: Path) -> Iterator[str]:
         made.stop()
 
 
-def run(bench: Bench, console: Console, quick: bool) -> None:
+def run(bench: Bench, console: Console) -> None:
     """Measure everything."""
     count = bench.count
     parts = by_partition(count, PARTITIONS)
@@ -251,6 +266,7 @@ def run(bench: Bench, console: Console, quick: bool) -> None:
     one = bench.workers("one worker, on one core", 1, PARTITIONS, pinned=True)
     two = bench.workers("two workers, a core each", 2, PARTITIONS, pinned=True)
     free = bench.workers("one worker, on both cores", 1, PARTITIONS, pinned=False)
+    _follow(bench)
     ratios = {
         "topic against files, wall clock (aim 0.6)": min(file.wall, again[0].wall) / min(topic.wall, again[1].wall),
         "two workers against one, a core each, wall clock (aim 1.6)": one.wall / two.wall,
@@ -288,7 +304,7 @@ def main() -> None:
     shutil.rmtree(options.data, ignore_errors=True)
     options.data.mkdir(parents=True)
     with broker(options.data) as address:
-        run(Bench(address, options.data, options.events), Console(), False)
+        run(Bench(address, options.data, options.events), Console())
 
 
 if __name__ == "__main__":
