@@ -9,9 +9,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import suppress
 from itertools import groupby
 from typing import Any
 
@@ -27,7 +26,8 @@ Place = tuple[str, int]  # topic and partition
 HELD = 48 << 20  # bytes of messages that wait to be taken, of all partitions
 PART = 1 << 20  # bytes of messages that are taken together, at least
 MOST = 20_000  # messages asked for at a time
-WATCH = 30.0  # seconds between looks at the number of partitions
+WATCH = 30.0  # seconds between looks at the topics
+GONE = 3  # looks, a second apart, in which a topic was not there: a broker that comes back may not know it at once
 _FATAL = {Code.TOPIC_AUTHORIZATION_FAILED, Code.UNKNOWN_TOPIC_OR_PART, Code._UNKNOWN_PARTITION}
 # Messages that the client cannot read: it would ask for them again and again, and nobody would know.
 _DAMAGED = {Code._BAD_MSG, Code._BAD_COMPRESSION, Code._NOT_IMPLEMENTED, Code.INVALID_MSG, Code.INVALID_MSG_SIZE}
@@ -58,6 +58,7 @@ class Reader:
             queued_min_messages=options.get("queued.min.messages", "200000"),
             queued_max_messages_kbytes=options.get("queued.max.messages.kbytes", str(64 << 10)),
             receive_message_max_bytes=str(8 * MESSAGE_BYTES),
+            session_timeout_ms=options.get("session.timeout.ms", "6000"),  # so long `close` waits for a commit
             check_crcs=options.get("check.crcs", "true"),
         )
         self._lock = threading.Lock()
@@ -71,7 +72,9 @@ class Reader:
         self._closed = False
         self._error: KafkaError | None = None
         self.seen: dict[str, int] = {}  # partitions that a topic has, as of the last look
-        self._watched = time.monotonic()
+        self._look = time.monotonic()
+        self._ids: dict[str, str] = {}  # of the topics
+        self._absent: Counter[str] = Counter()
         self._thread = threading.Thread(target=self._run, name="kafka reader", daemon=True)
         self._thread.start()
 
@@ -210,13 +213,23 @@ class Reader:
             self._paused -= low
 
     def _watch(self) -> None:
-        if time.monotonic() - self._watched < WATCH:
+        """Look at the topics now and then: Kafka says nothing of one that was removed, and the offsets of another one of
+        that name are other messages'."""
+        if time.monotonic() < self._look:
             return
-        self._watched = time.monotonic()
+        self._look = time.monotonic() + WATCH
         with self._lock:
             topics = {topic for topic, _ in self._runs}
         for topic in topics:
-            with suppress(KafkaError):
-                found = self._topics.find(topic, 5.0)
-                if found is not None:
-                    self.seen[topic] = found.partitions
+            try:
+                found = self._topics.find(topic, 2.0)
+            except KafkaError:  # Kafka is away
+                continue
+            if found is not None and self._ids.setdefault(topic, found.id) == found.id:
+                self.seen[topic] = found.partitions
+                self._absent.pop(topic, None)
+                continue
+            self._absent[topic] += 1
+            self._look = time.monotonic() + 1.0
+            if found is not None or self._absent[topic] >= GONE:
+                raise KafkaError(f"{topic}: it is not there, or not any more the topic that was read")

@@ -190,16 +190,16 @@ def test_a_partition_that_nobody_takes_is_paused_and_the_others_go_on(
     taken again, nothing is missing."""
     monkeypatch.setattr(reading, "MOST", 20)
     settings, topic = made(kafka, 2, **SMALL)
-    size, count = 50_000, 400  # 20 MB each
+    size, count = 50_000, 200  # 10 MB each
     lines = {n: numbered(n, 0, count, size) for n in range(2)}
     send(settings, topic, lines)
-    with opened(settings, held=4 << 20, headers=headers) as reader:
+    with opened(settings, held=2 << 20, headers=headers) as reader:
         slow, quick = (topic, 0), (topic, 1)
         reader.begin(slow, 0)
         assert until(lambda: slow in reader._paused, SOON)
         reader.begin(quick, 0)
         assert values(taken(reader, quick, count)) == lines[1]
-        assert 0 < reader._sizes[slow] < 6 << 20
+        assert 0 < reader._sizes[slow] < 4 << 20
         assert values(taken(reader, slow, count)) == lines[0]
         assert until(lambda: not reader._paused, SOON)
         assert reader._sizes == {slow: 0, quick: 0}
@@ -207,23 +207,23 @@ def test_a_partition_that_nobody_takes_is_paused_and_the_others_go_on(
         assert values(taken(reader, slow, count + 1)) == [b"{}"]
 
 
-@KINDS
+@pytest.mark.parametrize(("headers", "count"), [(False, 100_000), (True, 20_000)], ids=["text", "messages"])
 def test_messages_without_a_value_take_memory_too(
-    kafka: Broker, monkeypatch: pytest.MonkeyPatch, headers: bool
+    kafka: Broker, monkeypatch: pytest.MonkeyPatch, headers: bool, count: int
 ) -> None:
     """A compacted topic full of deletions: a million of them is half a gigabyte of objects, and no byte of values."""
     monkeypatch.setattr(reading, "MOST", 1_000)
     settings, topic = made(kafka)
-    send(settings, topic, {0: [None] * 150_000})
+    send(settings, topic, {0: [None] * count})
     with opened(settings, held=1 << 20, headers=headers) as reader:
         place = (topic, 0)
         reader.begin(place, 0)
         assert until(lambda: place in reader._paused, SOON)
         time.sleep(0.3)
         waiting = sum(run.count for run in reader._runs[place])
-        assert waiting < 80_000
-        runs = taken(reader, place, 150_000)
-    assert sum(run.count for run in runs) == 150_000
+        assert waiting < 0.8 * count
+        runs = taken(reader, place, count)
+    assert sum(run.count for run in runs) == count
 
 
 # ---------------------------------------------------------------- what goes wrong
@@ -249,14 +249,34 @@ def test_messages_that_are_not_there_any_more_are_not_passed_over(kafka: Broker,
         assert values(taken(reader, (topic, 0), 10)) == numbered(0, 4, 10)
 
 
-@KINDS
-def test_a_topic_that_is_not_there_is_said_so(kafka: Broker, headers: bool) -> None:
-    """A removed topic must not look like a quiet one."""
-    settings, place = KafkaSettings(kafka.address, {"topic.metadata.propagation.max.ms": "500"}), (uuid4().hex, 0)
-    with opened(settings, headers=headers) as reader:
+def test_a_topic_that_is_not_there_is_said_so(kafka: Broker) -> None:
+    """It must not look like a quiet one."""
+    with opened(KafkaSettings(kafka.address)) as reader:
+        place = (uuid4().hex, 0)
         reader.begin(place, 0)
-        with pytest.raises(KafkaError, match="Unknown topic or partition"):
+        with pytest.raises(KafkaError, match=f"{place[0]}: it is not there"):
             taken(reader, place, 1)
+
+
+@KINDS
+@pytest.mark.parametrize("again", [0, 3, 9])
+def test_a_topic_that_is_removed_is_not_mistaken_for_another(
+    kafka: Broker, monkeypatch: pytest.MonkeyPatch, headers: bool, again: int
+) -> None:
+    """A worker makes everything anew while a node follows: the messages behind its offset are not those it waits for.
+    again: so many messages has the new one."""
+    monkeypatch.setattr(reading, "WATCH", 0.1)
+    settings, topic = made(kafka)
+    send(settings, topic, {0: numbered(0, 0, 5)})
+    with opened(settings, headers=headers) as reader:
+        reader.begin((topic, 0), 0)
+        taken(reader, (topic, 0), 5)
+        Topics(settings).remove([topic])
+        if again:
+            Topics(settings).create(topic, 1, {})
+            send(settings, topic, {0: numbered(1, 0, again)})
+        with pytest.raises(KafkaError, match=r"it is not there, or|the messages to go on with are not there"):
+            taken(reader, (topic, 0), 99)
 
 
 @pytest.mark.slow
@@ -303,6 +323,16 @@ class Damaged:
         pass
 
 
+class Away:
+    """Nobody who knows what topics there are."""
+
+    def __init__(self, _: KafkaSettings) -> None:
+        pass
+
+    def find(self, *_: object) -> None:
+        raise KafkaError("nowhere")
+
+
 class Wrong:
     """What a consumer gives in place of a message."""
 
@@ -336,6 +366,7 @@ def test_what_does_not_go_away_reaches_who_takes(
     monkeypatch: pytest.MonkeyPatch, what: Callable[[], list[Any]], said: str
 ) -> None:
     """A thread that ends, or asks for a damaged message for ever, looks like a topic without messages."""
+    monkeypatch.setattr(reading, "Topics", Away)
     monkeypatch.setattr(reading, "Consumer", Damaged(what))
     with opened(KafkaSettings("nowhere:1"), headers=True) as reader:
         reader.begin(("t", 0), 0)
@@ -346,6 +377,7 @@ def test_what_does_not_go_away_reaches_who_takes(
 
 def test_what_goes_away_by_itself_is_no_error(monkeypatch: pytest.MonkeyPatch) -> None:
     """A connection that broke is made again."""
+    monkeypatch.setattr(reading, "Topics", Away)
     monkeypatch.setattr(reading, "Consumer", Damaged(lambda: [Wrong(Code._TRANSPORT), Wrong(Code._ALL_BROKERS_DOWN)]))
     with opened(KafkaSettings("nowhere:1"), headers=True) as reader:
         reader.begin(("t", 0), 0)
@@ -396,15 +428,16 @@ def test_close_wakes_who_waits(kafka: Broker, headers: bool) -> None:
     assert time.monotonic() - began < 5
 
 
-def test_close_without_kafka(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Nor does it wait for a broker that is away."""
+@pytest.mark.slow
+def test_close_without_kafka() -> None:
+    """Nor does it wait for ever for a broker that is away, to tell it a position."""
     reader = Reader(KafkaSettings("127.0.0.1:9"), "g")
     reader.begin(("t", 0), 0)
     reader.commit({("t", 0): 1})
     time.sleep(0.2)
     began = time.monotonic()
     reader.close()
-    assert time.monotonic() - began < 5
+    assert time.monotonic() - began < 10
 
 
 def test_how_many_partitions_a_topic_has_is_known(kafka: Broker, monkeypatch: pytest.MonkeyPatch) -> None:
