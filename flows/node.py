@@ -34,7 +34,7 @@ from connectors.pipeline import Health, Outcome, Receipt, Unavailable
 from flows import live_data, outcomes, results
 from flows.desk import Desk, Waiter
 from flows.kafka_data import topic_ids
-from flows.live import wall_clock
+from flows.live import RETRY, wall_clock
 from flows.live_sink import MOST_WAITING, WRITE_NOW, Seen, Watch
 from flows.materialize import Applied, Materializer, Message, Missing, Place, Recent
 from flows.replay import ReplayError, held
@@ -83,16 +83,13 @@ class NodePipeline(Serving):
         self._log = KafkaLog(kafka, self._log_topic.partitions, options.clock)
         held.callback(self._log.close)
         self._admin = Topics(kafka)
-        self._materializer = Materializer(self._store, topics[kafka.results].partitions)
+        self._shards = topics[kafka.results].partitions
         self._places = [(name, n) for name in (kafka.records, kafka.results) for n in range(topics[name].partitions)]
-        self._pieces = {place: Pieces() for place in self._places}
-        self._begins: dict[Place, int] = {}
-        self._reader = Reader(kafka, f"{kafka.prefix}.api", headers=True)
-        held.callback(self._reader.close)
+        self._connect()
+        held.callback(lambda: self._reader.close())
         self._desks: dict[str, Desk] = {}
         self._lines: dict[tuple[str, int], bytes] = {}  # as they are in the log, of those who wait
         self._lock = Lock()
-        self._recent, self._tenants = Recent(), Tenants(self._store)
         self._ends: dict[str, int] = {}  # of the log, as far as is known
         self._progressed = time.monotonic()
         self._behind_since: float | None = None
@@ -258,6 +255,22 @@ class NodePipeline(Serving):
 
     # ------------------------------------------------------------ following
 
+    def _connect(self) -> None:
+        """Go on from what the store has."""
+        self._materializer = Materializer(self._store, self._shards)
+        self._pieces = {place: Pieces() for place in self._places}
+        self._begins: dict[Place, int] = {}
+        self._recent, self._tenants = Recent(), Tenants(self._store)
+        self._reader = Reader(self.options.kafka, f"{self.options.kafka.prefix}.api", headers=True)
+
+    def _reopen(self) -> None:
+        """After something failed in the middle: begin again behind what is written. Raises StoreError, KafkaError."""
+        self._reader.close()
+        self._store.close()
+        self._store = LiveStore.open(self.data / live_data.STORE_FILE)
+        self._connect()
+        self._begin()
+
     def _begin(self) -> None:
         """Read every topic of results from where the store is."""
         for name in {name for name, _ in self._places}:
@@ -275,32 +288,40 @@ class NodePipeline(Serving):
                     self._catching_up[place] = ends[n]
 
     def _follow(self) -> None:
-        """Apply messages as they come. In a thread of its own."""
-        maintained = published = time.monotonic()
+        """Apply messages as they come; where that fails (a full disk, for one), begin again. In a thread of its own."""
+        pause = 0.0
         while not self._stop.is_set():
             try:
-                messages = self._messages()
-                if messages:
-                    self._apply(messages)
-                    self._trouble = None
-                elif self._trouble == "starting":
-                    self._trouble = None
-                if time.monotonic() - maintained > MAINTAIN:
-                    maintained = time.monotonic()
-                    self._store.write()
-                    if self._materializer.forgotten != NEVER:
-                        self._store.maintain(self._materializer.forgotten)
-                if time.monotonic() - published > PUBLISH:
-                    published = time.monotonic()
-                    self._publish_lake()
-            except (KafkaError, Missing, ValueError) as wrong:  # it does not go away by itself
+                if pause:
+                    self._reopen()
+                self._follow_on()
+                return
+            except (Missing, ValueError) as wrong:  # it does not go away by itself
                 self._trouble = f"missing from Kafka: {wrong}" if isinstance(wrong, Missing) else str(wrong)
                 logger.error("results not followed", reason=self._trouble)
                 return
-            except Exception as error:  # a full disk, for one: what was not taken is read again after a restart
-                self._trouble = cause(error)
-                logger.error("results not followed", reason=self._trouble, exc_info=True)
-                return
+            except Exception as error:
+                self._trouble = str(error) if isinstance(error, KafkaError) else cause(error)
+                pause = min(2 * pause, RETRY[1]) or RETRY[0]
+                logger.error("results not followed", reason=self._trouble, again_in=pause)
+                self._stop.wait(pause)
+
+    def _follow_on(self) -> None:
+        """Apply messages until told to stop. Raises what goes wrong."""
+        maintained = published = time.monotonic()
+        while not self._stop.is_set():
+            messages = self._messages()
+            if messages:
+                self._apply(messages)
+            self._trouble = None
+            if time.monotonic() - maintained > MAINTAIN:
+                maintained = time.monotonic()
+                self._store.write()
+                if self._materializer.forgotten != NEVER:
+                    self._store.maintain(self._materializer.forgotten)
+            if time.monotonic() - published > PUBLISH:
+                published = time.monotonic()
+                self._publish_lake()
 
     def _messages(self) -> list[Message]:
         """What has come, of all places; none where nothing came in time."""

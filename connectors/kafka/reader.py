@@ -213,7 +213,7 @@ class Reader:
             self._paused -= low
 
     def _watch(self) -> None:
-        """Look at the topics now and then: Kafka says nothing of one that was removed, and the offsets of another one of
+        """Look at the topics: Kafka says nothing of one that was removed, and the offsets of another one of
         that name are other messages'."""
         if time.monotonic() < self._look:
             return

@@ -188,7 +188,7 @@ def test_a_partition_that_nobody_takes_is_paused_and_the_others_go_on(
 ) -> None:
     """One shard is slow: what waits for it must not fill the memory, nor keep anything from the others. When it is
     taken again, nothing is missing."""
-    monkeypatch.setattr(reading, "MOST", 20)
+    monkeypatch.setattr(reading, "MOST", 40)
     settings, topic = made(kafka, 2, **SMALL)
     size, count = 50_000, 200  # 10 MB each
     lines = {n: numbered(n, 0, count, size) for n in range(2)}
