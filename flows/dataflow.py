@@ -48,7 +48,7 @@ def kafka_source(plan: Plan, options: DecodeOptions, board: Board, stop: Flag) -
         form = MessageFormat(item.format, options)
         place = at.topic, at.partition or 0
         inputs[item.name] = KafkaInput(item.name, place, form, begin=item.begin, end=item.size)
-    return KafkaSource(inputs, lambda: Reader(settings, "tocsin.replay"), stop, plan.lateness, board=board)
+    return KafkaSource(inputs, lambda: Reader(settings, "tocsin.replay", ends=True), stop, plan.lateness, board=board)
 
 
 def build(plan: Plan, data: Path, board: Board, stop: Flag, *, resumed: bool) -> Dataflow:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import pickle
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from datetime import UTC, datetime, timedelta
 from threading import Event as Flag
 from threading import Lock
 
+import structlog
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 
 from connectors.formats.types import Decoded
@@ -37,6 +39,8 @@ QUIET, SELDOM = 1.0, 10.0  # seconds without a record before the first tick; bet
 COMMIT = 5.0  # seconds between commits for those who watch
 
 Place = tuple[str, int]
+
+logger = structlog.get_logger("tocsin.worker")
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +92,7 @@ class KafkaPartition(StatefulSourcePartition[Batch, bytes]):
             return []
         ahead, self._ahead = self._ahead or self._take(), None
         if ahead is None:
-            if self._item.end is not None and self._next >= self._item.end:
+            if self._item.end is not None and (self._next >= self._item.end or self._at_end()):
                 return self._finish()
             self._idle = True
             return self._tick()
@@ -100,13 +104,16 @@ class KafkaPartition(StatefulSourcePartition[Batch, bytes]):
         self._intake.next_offset = ahead.run.first  # beyond what a topic has no messages for
         batches = self._intake.take(decoded.frame, decoded.rejects, decoded.records)
         if any(batch.frame.height or batch.dead_letters.height for batch in batches):  # not of a tick alone
-            self._heard = time.monotonic()
+            self._heard, self._due = time.monotonic(), 0.0
         if board is not None:
             read = self._intake.next_offset - self._item.begin
             board.report(self._item.name, self._intake.clock.watermark, read, read)
         else:
             self._tell()
         return batches
+
+    def _at_end(self) -> bool:
+        return self._source.reader.at_end(self._item.place)
 
     def _finish(self) -> list[Batch]:
         self._ended = True
@@ -157,6 +164,7 @@ class KafkaPartition(StatefulSourcePartition[Batch, bytes]):
         if time.monotonic() - self._committed >= COMMIT:
             self._committed = time.monotonic()
             self._source.reader.commit({self._item.place: self._intake.next_offset})
+            self._source.look_for_new()
 
 
 class KafkaSource(FixedPartitionedSource[Batch, bytes]):
@@ -180,6 +188,7 @@ class KafkaSource(FixedPartitionedSource[Batch, bytes]):
         self.tick, self.clock, self.board = tick, clock, board
         self._reader: Reader | None = None
         self._making = Lock()
+        self._told: dict[str, int] = {}  # partitions that a topic has, as was said
 
     @property
     def reader(self) -> Reader:
@@ -188,6 +197,20 @@ class KafkaSource(FixedPartitionedSource[Batch, bytes]):
             if self._reader is None:
                 self._reader = self._make()
             return self._reader
+
+    def look_for_new(self) -> None:
+        """Say so where a topic has got more partitions since the start."""
+        known = Counter(item.place[0] for item in self._inputs.values())
+        for topic, count in self.reader.seen.items():
+            if count > known[topic] and self._told.get(topic) != count:
+                self._told[topic] = count
+                logger.warning(
+                    "new partitions are not read",
+                    topic=topic,
+                    partitions=count,
+                    read=known[topic],
+                    what_to_do="stop all workers, then start the first one with --rebuild",
+                )
 
     def list_parts(self) -> list[str]:
         """The partitions' names; every worker sees the same ones."""

@@ -16,6 +16,7 @@ from threading import Event as Flag
 
 import bytewax.operators as op
 import orjson
+import structlog
 from bytewax._bytewax import cluster_main
 from bytewax.dataflow import Dataflow
 from bytewax.recovery import RecoveryConfig
@@ -40,6 +41,8 @@ from flows.versions import RuleVersions
 from operators.classify import Classifier
 from operators.clock import DEFAULT_LATENESS
 from operators.events import DEFAULT_WORKSPACE, SECOND
+
+logger = structlog.get_logger("tocsin.worker")
 
 EPOCH = 10.0  # seconds between snapshots
 
@@ -100,6 +103,10 @@ def execute(options: WorkerOptions, index: int, addresses: list[str], stop: Flag
             name = f"{topic.name}-{n}"
             inputs[name] = KafkaInput(name, (topic.name, n), form, ours, firsts[n])
             begins[name], upto[name] = firsts[n], ends[n]
+    logger.info(
+        "worker starts", worker=index, workers=len(addresses), topics=[topic.name for topic in found],
+        partitions=len(inputs), records=sum(upto.values()), shards=options.shards,
+    )  # fmt: skip
     jsonl.warm()
     native.warm()
     outbox = Outbox(options.kafka)

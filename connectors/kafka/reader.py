@@ -37,10 +37,12 @@ class Reader:
     """Reads from `begin` on, until `close`.
 
     group: under which positions are committed, for those who watch. headers: gives runs of messages with their headers;
-    else text, which costs a quarter.
+    else text, which costs a quarter. ends: notes where partitions end, see `at_end`.
     """
 
-    def __init__(self, settings: KafkaSettings, group: str, held: int = HELD, *, headers: bool = False) -> None:
+    def __init__(
+        self, settings: KafkaSettings, group: str, held: int = HELD, *, headers: bool = False, ends: bool = False
+    ) -> None:
         """Connects by itself, sooner or later. Raises KafkaError where the options make no sense."""
         options = settings.options
         kind: Callable[[dict[str, Any]], Consumer | NativeConsumer] = Consumer if headers else NativeConsumer
@@ -52,6 +54,7 @@ class Reader:
             enable_auto_commit=False,
             enable_auto_offset_store=False,
             auto_offset_reset="error",
+            enable_partition_eof=ends,
             isolation_level="read_committed",
             fetch_wait_max_ms=options.get("fetch.wait.max.ms", "50"),
             fetch_message_max_bytes=options.get("fetch.message.max.bytes", str(4 << 20)),
@@ -68,6 +71,7 @@ class Reader:
         self._sizes: dict[Place, int] = {}  # memory that waits to be taken
         self._paused: set[Place] = set()
         self._committing: dict[Place, int] = {}
+        self._ended: set[Place] = set()
         self._held = held
         self._closed = False
         self._error: KafkaError | None = None
@@ -99,6 +103,11 @@ class Reader:
                 taken.append(runs.popleft())
             self._sizes[place] -= sum(run.held for run in taken)
         return joined(taken)
+
+    def at_end(self, place: Place) -> bool:
+        """Whether all that was in a partition has been taken: its last offsets may be of no message."""
+        with self._lock:
+            return place in self._ended and not self._runs[place]
 
     def wait(self, timeout: float) -> None:
         """Wait until some partition has messages."""
@@ -188,6 +197,10 @@ class Reader:
 
     def _complain(self, place: Place, error: Code) -> None:
         """Raise what does not go away by itself."""
+        if error.code() == Code._PARTITION_EOF:
+            with self._lock:
+                self._ended.add(place)
+            return
         if error.code() == Code._AUTO_OFFSET_RESET:
             raise KafkaError(
                 f"{place[0]}-{place[1]}: the messages to go on with are not there any more ({error.str()}); bring them "

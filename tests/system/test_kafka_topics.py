@@ -10,9 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from confluent_kafka import Consumer, Message, TopicPartition
+from confluent_kafka import Consumer, Message, Producer, TopicPartition
 
-from connectors.kafka.topics import LOG
+from connectors.kafka.settings import KafkaSettings
+from connectors.kafka.topics import LOG, Topics
 from tests.kafka_broker import Broker
 from tests.system.kafka_cluster import Cluster, wait_caught_up
 from tests.system.kafka_records import Records, soon
@@ -121,6 +122,26 @@ def test_a_replay_of_a_topic_is_that_of_the_same_records_in_files(cluster: Clust
     url = f"kafka://{cluster.broker.address}/{cluster.settings.log}"
     assert_same(stored(replay(cluster.root / "one", url, *rules)), expected, "topic against files:")
     assert_same(stored(replay(cluster.root / "two", url, *rules, "--workers", "2")), expected, "two workers:")
+
+
+def test_a_topic_whose_last_offsets_are_of_no_message_ends_too(kafka: Broker, tmp_path: Path) -> None:
+    """A transaction ends with a marker that has an offset, and nobody ever gets it."""
+    topic = f"transactions-{time.monotonic_ns()}"
+    settings = KafkaSettings(kafka.address)
+    Topics(settings).create(topic, 1, LOG)
+    producer = Producer(settings.client(transactional_id=topic))
+    producer.init_transactions(30)
+    for number, commits in enumerate((True, False, True)):
+        producer.begin_transaction()
+        body = {"time": "2026-01-31T08:30:00Z", "source": f"s{number}", "type": "auth_failed"}
+        producer.produce(topic, json.dumps(body).encode())
+        producer.flush(30)
+        if commits:
+            producer.commit_transaction(30)
+        else:
+            producer.abort_transaction(30)
+    data = replay(tmp_path / "data", f"kafka://{kafka.address}/{topic}")
+    assert query(data, 'SELECT source, "offset" FROM events ORDER BY "offset"') == [("s0", 0), ("s2", 4)]
 
 
 def test_a_topic_that_cannot_be_replayed_is_said_so(kafka: Broker, tmp_path: Path) -> None:
