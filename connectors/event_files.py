@@ -18,6 +18,7 @@ from pathlib import Path
 
 import polars as pl
 
+from connectors.durable import sync
 from connectors.schema import TABLES, no_rows
 from connectors.sql import literal
 from operators.events import DAY, EVENTS
@@ -82,10 +83,10 @@ def write(data: Path, day: date, events: pl.DataFrame, number: int) -> EventFile
     # Level 1: half the size of Snappy or LZ4 for a tenth more time.
     frame.write_parquet(aside, compression="zstd", compression_level=1, row_group_size=ROW_GROUP, statistics=True)
     # The transaction that names the file is durable; so must be the file, before it.
-    _sync(aside)
+    sync(aside)
     os.replace(aside, path)
     for folder in (path.parent, path.parent.parent):
-        _sync(folder)
+        sync(folder)
     at = frame["at"].to_physical()
     size = path.stat().st_size
     return EventFile(str(path.relative_to(data)), day, frame.height, size, _int(at.min()), _int(at.max()), spans(frame))
@@ -151,11 +152,3 @@ def _day(number: object) -> date:
 def _int(value: object) -> int:
     assert isinstance(value, int)
     return value
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)

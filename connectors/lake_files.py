@@ -37,6 +37,7 @@ from urllib.parse import urlsplit
 import polars as pl
 from pyarrow import fs
 
+from connectors.durable import sync
 from connectors.event_files import ROW_GROUP, by_day, events_select
 from connectors.schema import TABLES, Table, column_list, no_rows
 from connectors.sql import literal
@@ -205,7 +206,7 @@ class LakeFiles:
         with self._fs.open_output_stream(path, compression=None) as file:
             file.write(content)
         if self._local:
-            _sync(Path(path))
+            sync(Path(path))
 
     def _publish(self, name: str) -> bool:
         """Move a staged file to its final path; return False where it is neither here nor there."""
@@ -231,7 +232,7 @@ class LakeFiles:
         """Make the entries of these files in their folders durable, and those of the folders. S3 has none."""
         if self._local:
             # Also of folders that were there: another process may have made them a moment ago.
-            _each(_sync, sorted({Path(self._base, folder) for name in names for folder in PurePosixPath(name).parents}))
+            _each(sync, sorted({Path(self._base, folder) for name in names for folder in PurePosixPath(name).parents}))
 
     def _exists(self, name: str) -> bool:
         return bool(self._fs.get_file_info(self._path(name)).type == fs.FileType.File)
@@ -355,12 +356,4 @@ def _make(folder: Path) -> None:
     missing = [path for path in (folder, *folder.parents) if not path.exists()]
     folder.mkdir(parents=True, exist_ok=True)
     for path in missing:
-        _sync(path.parent)
-
-
-def _sync(path: Path) -> None:
-    handle = os.open(path, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
+        sync(path.parent)

@@ -21,6 +21,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 
+from connectors.durable import sync
 from connectors.log_errors import LogBusy, LogClosed, LogDamaged, LogFull, LogHeld, LogUnavailable
 from connectors.log_lines import Lines, lines, merged
 from connectors.log_segments import (
@@ -33,7 +34,7 @@ from connectors.log_segments import (
     segment_path,
 )
 from connectors.log_tail import Tail
-from connectors.log_writer import SegmentWriter, sync_directory
+from connectors.log_writer import SegmentWriter
 
 __all__ = ["Appended", "Log", "LogBusy", "LogClosed", "LogDamaged", "LogFull", "LogHeld", "LogUnavailable", "Slice"]
 
@@ -121,7 +122,7 @@ class Log:
                 fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             except BlockingIOError:
                 raise LogHeld(f"the log {directory} is in use by another process") from None
-            sync_directory(directory.parent)
+            sync(directory.parent)
             firsts = segment_firsts(directory)
             end = recovered(segment_path(directory, firsts[-1])) if firsts else Recovered(0, 0, None, 0)
             stamp = end.ingested_at

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
 
+from connectors.durable import sync
 from connectors.log_errors import LogDamaged, LogFull
 from connectors.log_lines import Lines
 from connectors.log_segments import segment_path
@@ -32,7 +33,7 @@ class SegmentWriter:
         self._directory = directory
         self._segment_bytes = segment_bytes
         self._file = _opened(segment_path(directory, first), size)
-        sync_directory(directory)
+        sync(directory)
         self.first, self.next, self.size = first, first + records, size
         self._longer = False  # the file may hold more than `size` bytes
         self._distrusted = False  # its last sync failed
@@ -83,22 +84,13 @@ class SegmentWriter:
         path = segment_path(self._directory, self.next)
         file = _opened(path, 0)
         try:
-            sync_directory(self._directory)
+            sync(self._directory)
         except OSError:
             os.close(file)
             raise
         os.close(self._file)
         self._file = file
         self.first, self.size, self._distrusted = self.next, 0, False
-
-
-def sync_directory(directory: Path) -> None:
-    """Make the names in a directory durable. Raises OSError."""
-    handle = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(handle)
-    finally:
-        os.close(handle)
 
 
 def _opened(path: Path, size: int) -> int:

@@ -6,11 +6,12 @@ from collections.abc import Iterable
 from contextlib import suppress
 from typing import Protocol
 
-from prometheus_client import CollectorRegistry, Counter, Histogram
+from prometheus_client import CollectorRegistry, Histogram
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
 from connectors.pipeline import Health, Unavailable
+from flows.event_counters import EventCounters
 from flows.live_sink import Seen
 
 
@@ -43,14 +44,7 @@ class LiveMetrics(Collector):
     def __init__(self) -> None:
         self.registry = registry = CollectorRegistry()
 
-        def counter(name: str, text: str) -> Counter:
-            return Counter(f"tocsin_{name}", text, registry=registry)
-
-        self._events = counter("events", "Events processed.")
-        self._matches = counter("matches", "Claims of rules on events.")
-        self._late = counter("late_events", "Events that came later than the allowed lateness.")
-        self._duplicates = counter("duplicate_events", "Events dropped because their id was seen within a day.")
-        self._dead = counter("dead_letters", "Records that could not be used.")
+        self._counters = EventCounters("tocsin", registry)
         self._size = Histogram("tocsin_batch_records", "Records of a batch.", buckets=_BATCHES, registry=registry)
         self._seconds = Histogram(
             "tocsin_show_seconds", "Seconds to let readers see a batch.", buckets=_SECONDS, registry=registry
@@ -62,11 +56,7 @@ class LiveMetrics(Collector):
     def __call__(self, seen: Seen) -> None:
         """A batch is processed."""
         counts = seen.counts
-        self._events.inc(counts.events)
-        self._matches.inc(counts.matches)
-        self._late.inc(counts.late)
-        self._duplicates.inc(counts.duplicates)
-        self._dead.inc(counts.dead_letters)
+        self._counters.add(counts)
         self._size.observe(counts.records)
         self._seconds.observe(seen.seconds)
         self._live = seen.live

@@ -13,6 +13,7 @@ from prometheus_client.registry import Collector
 from connectors.kafka.reader import Reader
 from connectors.kafka.settings import KafkaError, KafkaSettings
 from connectors.kafka.topics import Topics
+from flows.event_counters import EventCounters
 from flows.kafka_source import KafkaInput
 from flows.kafka_worker import Watch
 from flows.sink import Counts
@@ -26,15 +27,10 @@ class WorkerMetrics(Watch, Collector):
     def __init__(self, settings: KafkaSettings) -> None:
         self.registry = registry = CollectorRegistry()
 
-        def counter(name: str, text: str) -> Counter:
-            return Counter(f"tocsin_worker_{name}", text, registry=registry)
-
-        self._records = counter("records", "Records of the log processed, ticks and commands included.")
-        self._events = counter("events", "Events processed.")
-        self._matches = counter("matches", "Claims of rules on events.")
-        self._late = counter("late_events", "Events that came later than the allowed lateness.")
-        self._duplicates = counter("duplicate_events", "Events dropped because their id was seen within a day.")
-        self._dead = counter("dead_letters", "Records that could not be used.")
+        self._records = Counter(
+            "tocsin_worker_records", "Records of the log processed, ticks and commands included.", registry=registry
+        )
+        self._counters = EventCounters("tocsin_worker", registry)
         self._settings = settings
         self._began = time.time()
         self._snapshot = time.time()
@@ -55,11 +51,7 @@ class WorkerMetrics(Watch, Collector):
     def records(self, counts: Counts) -> None:
         """Records are classified."""
         self._records.inc(counts.records)
-        self._events.inc(counts.events)
-        self._matches.inc(counts.matches)
-        self._late.inc(counts.late)
-        self._duplicates.inc(counts.duplicates)
-        self._dead.inc(counts.dead_letters)
+        self._counters.add(counts)
 
     def reached(self, partition: str, offset: int) -> None:
         """A partition is processed up to here."""

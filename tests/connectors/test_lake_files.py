@@ -748,7 +748,7 @@ def test_what_the_operating_system_refuses_is_a_sentence(
     def refuse(path: Path) -> None:
         raise OSError(code, os.strerror(code), str(path))
 
-    monkeypatch.setattr(lake_files, "_sync", refuse)
+    monkeypatch.setattr(lake_files, "sync", refuse)
     attempts = (
         lambda: LakeFiles.open(lake.where),
         lambda: lake.stage(PART, "claims", rows("claims", {"offset": 1}), 0),
