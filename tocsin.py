@@ -335,7 +335,7 @@ def serve(
     metrics = LiveMetrics()
     options = LiveOptions(tuple(map(_absolute, rules or ())), builtin, _duration(lateness), rebuild=rebuild)
 
-    def start() -> LivePipeline:
+    def start(_: Event) -> LivePipeline:
         metrics.pipeline = LivePipeline.start(data, options, [metrics])
         return metrics.pipeline
 
@@ -496,8 +496,8 @@ def _serve_node(
     metrics = LiveMetrics()
     options = NodeOptions(settings, tuple(map(_absolute, rules or ())), builtin, rebuild=rebuild)
 
-    def start() -> NodePipeline:
-        metrics.pipeline = pipeline = NodePipeline.start(data, options, [metrics])
+    def start(told: Event) -> NodePipeline:
+        metrics.pipeline = pipeline = NodePipeline.start(data, options, [metrics], told)
         return pipeline
 
     try:

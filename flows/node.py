@@ -14,6 +14,7 @@ from concurrent.futures import Future
 from contextlib import ExitStack, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from threading import Event as Flag
 from threading import Lock, Thread
 
 import orjson
@@ -104,14 +105,17 @@ class NodePipeline(Serving):
         self._held = held.pop_all()
 
     @classmethod
-    def start(cls, data: Path, options: NodeOptions, watch: Sequence[Watch] = ()) -> NodePipeline:
-        """Open a data directory, made if need be, and start. watch: told of every batch of messages.
+    def start(
+        cls, data: Path, options: NodeOptions, watch: Sequence[Watch] = (), told: Flag | None = None
+    ) -> NodePipeline:
+        """Open a data directory, made if need be, and start. watch: told of every batch of messages. told: set when
+        nobody waits for it any more.
 
         Raises ReplayError where another process holds it or it does not fit the topics, KafkaError, StoreError,
         RuleError.
         """
         rules = rulefiles.load(options.rules, with_builtin=options.builtin)
-        topics = _known(options.kafka)
+        topics = _known(options.kafka, told or Flag())
         with ExitStack() as stack:
             stack.enter_context(held(data))
             if options.rebuild:
@@ -399,19 +403,19 @@ class NodePipeline(Serving):
             lake.publish(store, self.data)
 
 
-def _known(kafka: KafkaSettings) -> dict[str, Topic]:
+def _known(kafka: KafkaSettings, told: Flag) -> dict[str, Topic]:
     """The topics; whoever starts everything at once need not think of the order. Raises KafkaError."""
     give_up, waits = time.monotonic() + PATIENCE, False
     while True:
         try:
             return topic_ids(Topics(kafka), kafka)
         except KafkaError as missing:
-            if time.monotonic() > give_up:
+            if told.is_set() or time.monotonic() > give_up:
                 raise
             if not waits:
                 logger.info("waiting for Kafka and the workers", reason=str(missing))
             waits = True
-            time.sleep(0.5)
+            told.wait(0.5)
 
 
 def _fit(data: Path, kafka: KafkaSettings, topics: dict[str, Topic]) -> None:

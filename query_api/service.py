@@ -7,6 +7,7 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
+from threading import Event as Flag
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry
@@ -43,7 +44,7 @@ class RunningPipeline(Pipeline, Protocol):
 
 
 def serve_until_told(
-    start: Callable[[], RunningPipeline],
+    start: Callable[[Flag], RunningPipeline],
     data: Path,
     host: str,
     port: int,
@@ -53,7 +54,8 @@ def serve_until_told(
     *,
     demo: bool,
 ) -> None:
-    """Serve until SIGINT or SIGTERM. start: starts the pipeline; demo: with a workspace for trying it.
+    """Serve until SIGINT or SIGTERM. start: starts the pipeline, with a flag that is set when it need not be waited
+    for any more; demo: with a workspace for trying it.
 
     Raises ServiceError, AddressError, and what `start` raises.
     """
@@ -65,7 +67,7 @@ def serve_until_told(
         with ExitStack() as stack:
             told = stack.enter_context(server.told_to_stop())
             listener = stack.enter_context(server.listen(host, port))
-            pipeline = start()
+            pipeline = start(told)
             stack.callback(pipeline.stop)
             stack.callback(reading.close, pipeline)
             url = settings.control_url or f"sqlite:///{data / 'control.sqlite'}"

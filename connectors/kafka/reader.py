@@ -60,6 +60,7 @@ class Reader:
             fetch_message_max_bytes=options.get("fetch.message.max.bytes", str(4 << 20)),
             queued_min_messages=options.get("queued.min.messages", "200000"),
             queued_max_messages_kbytes=options.get("queued.max.messages.kbytes", str(64 << 10)),
+            fetch_queue_backoff_ms=options.get("fetch.queue.backoff.ms", "50"),  # a second is long for a full queue
             receive_message_max_bytes=str(8 * MESSAGE_BYTES),
             session_timeout_ms=options.get("session.timeout.ms", "6000"),  # so long `close` waits for a commit
             check_crcs=options.get("check.crcs", "true"),

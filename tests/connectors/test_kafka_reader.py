@@ -17,7 +17,7 @@ from confluent_kafka.admin import AdminClient
 from connectors.kafka import reader as reading
 from connectors.kafka.outbox import Outbox
 from connectors.kafka.reader import PART, Place, Reader
-from connectors.kafka.runs import Run
+from connectors.kafka.runs import Run, TextRun
 from connectors.kafka.settings import KafkaError, KafkaSettings
 from connectors.kafka.topics import Topics
 from tests.kafka_broker import Broker
@@ -136,8 +136,29 @@ def test_messages_without_a_value_keep_their_place(kafka: Broker, headers: bool)
         runs = taken(reader, (topic, 0), len(sent))
     assert [value or b"" for value in values(runs)] == [value or b"" for value in sent]
     assert runs[-1].next == len(sent)
+    for run in runs:
+        assert not isinstance(run, TextRun) or run.plain == all(map(is_plain, run.values()))
     [whole] = [run for run in runs if run.first == 0]
     assert [value or b"" for value in whole.some(1, 4).values()] == [b"", b"", b"a\nb"]
+
+
+def is_plain(value: bytes | None) -> bool:
+    return value is not None and b"\n" not in value and value.startswith(b"{") and value.endswith(b"}")
+
+
+PLAIN = [(b"{}", True), (b"{\n}", False), (b" {}", False), (b"{} ", False), (b"", False)]
+
+
+@pytest.mark.parametrize(("value", "plain"), PLAIN)
+def test_text_is_plain_where_each_value_is_one_line_of_an_object(kafka: Broker, value: bytes, plain: bool) -> None:
+    """What is plain is decoded as it is: a line break in it would move all that is behind."""
+    settings, topic = made(kafka)
+    send(settings, topic, {0: [value]})
+    with opened(settings) as reader:
+        reader.begin((topic, 0), 0)
+        [run] = taken(reader, (topic, 0), 1)
+    assert isinstance(run, TextRun)
+    assert run.plain == plain
 
 
 @KINDS
@@ -190,10 +211,10 @@ def test_a_partition_that_nobody_takes_is_paused_and_the_others_go_on(
     taken again, nothing is missing."""
     monkeypatch.setattr(reading, "MOST", 40)
     settings, topic = made(kafka, 2, **SMALL)
-    size, count = 50_000, 200  # 10 MB each
+    size, count = 50_000, 120  # 6 MB each
     lines = {n: numbered(n, 0, count, size) for n in range(2)}
     send(settings, topic, lines)
-    with opened(settings, held=2 << 20, headers=headers) as reader:
+    with opened(settings, held=1 << 20, headers=headers) as reader:
         slow, quick = (topic, 0), (topic, 1)
         reader.begin(slow, 0)
         assert until(lambda: slow in reader._paused, SOON)

@@ -104,17 +104,11 @@ def test_an_option_is_known_by_all_its_names(names: str) -> None:
 
 def test_ours_are_options_that_there_are() -> None:
     """A name with a typing error in it would protect nothing."""
-    made: dict[str, Any] = dict.fromkeys(
-        OURS - {"bootstrap.servers", "metadata.broker.list", "group.id", "transactional.id"}, "1"
-    )
+    texts = {"bootstrap.servers", "metadata.broker.list", "group.id", "transactional.id"}
+    made: dict[str, Any] = dict.fromkeys(OURS - texts, "1")
     made |= {"isolation.level": "read_committed", "auto.offset.reset": "error", "partitioner": "murmur2"}
-    made |= {
-        "delivery.report.only.error": True,
-        "enable.idempotence": True,
-        "acks": "all",
-        "request.required.acks": "all",
-    }
-    made |= {"message.timeout.ms": "5000", "delivery.timeout.ms": "5000"}
+    made |= {"delivery.report.only.error": True, "enable.idempotence": True, "request.required.acks": "all"}
+    made |= {"acks": "all", "message.timeout.ms": "5000", "delivery.timeout.ms": "5000"}
     Producer(made)
 
 
@@ -177,13 +171,11 @@ UNUSABLE = (
     {"security.protocol": SECRET},
     {"sasl.pasword": SECRET},
     {"fetch.wait.max.ms": SECRET, "socket.timeout.ms": SECRET},
-    {"error_cb": SECRET},
-    {"sasl.mechanism": "OAUTHBEARER", "security.protocol": "SASL_PLAINTEXT", "sasl.oauthbearer.config": SECRET},
 )
 
 
 @pytest.mark.parametrize("client", CLIENTS)
-@pytest.mark.parametrize("options", UNUSABLE[:3], ids=lambda options: next(iter(options)))
+@pytest.mark.parametrize("options", UNUSABLE, ids=lambda options: next(iter(options)))
 def test_options_that_cannot_be_used_are_one_sentence(client: str, options: dict[str, str]) -> None:
     """Whichever part of the program meets them first; with the password that every client was given unseen."""
     settings = KafkaSettings("one:1", {**options, "sasl.password": SECRET})
@@ -194,10 +186,9 @@ def test_options_that_cannot_be_used_are_one_sentence(client: str, options: dict
 
 def test_an_option_of_another_kind_is_no_crash() -> None:
     """confluent-kafka raises whatever comes to its mind."""
-    for options in UNUSABLE[3:4]:
-        for kind in (Producer, Consumer):
-            with pytest.raises(KafkaError, match="the Kafka options cannot be used: "):
-                connected(kind, KafkaSettings("one:1", {**options, "group.id": "g"}))
+    for kind in (Producer, Consumer):
+        with pytest.raises(KafkaError, match="the Kafka options cannot be used: "):
+            connected(kind, KafkaSettings("one:1", {"error_cb": "x", "group.id": "g"}))
 
 
 # ---------------------------------------------------------------- what a client is given

@@ -24,10 +24,9 @@ def sent(service: Service, team: Team, number: int) -> httpx.Response:
     return service.client.post("/api/v1/events", headers=team.by_key, json=body, timeout=30)
 
 
-@pytest.mark.parametrize("killed", [False, True], ids=["paused", "killed"])
-def test_an_outage_of_kafka(own_kafka: OwnKafka, tmp_path: Path, killed: bool) -> None:
-    """The network to Kafka is cut for a quarter of a minute, or the broker dies: 503 with Retry-After, at once after
-    the first ones; then everything goes on."""
+def test_an_outage_of_kafka(own_kafka: OwnKafka, tmp_path: Path) -> None:
+    """The network to Kafka is cut for a quarter of a minute: 503 with Retry-After, at once after the first ones; then
+    everything goes on. A broker that dies is in the chaos tests."""
     broker = own_kafka()
     cluster = Cluster(broker, tmp_path, partitions=2, shards=2)
     acknowledged: set[str] = set()
@@ -40,10 +39,7 @@ def test_an_outage_of_kafka(own_kafka: OwnKafka, tmp_path: Path, killed: bool) -
             answer = sent(node, team, number)
             assert answer.status_code == 200, answer.text
             acknowledged.add(f"e{number}")
-        if killed:
-            broker.kill()
-        else:
-            broker.pause()
+        broker.pause()
         refused = [sent(node, team, number) for number in range(100, 104)]
         assert {answer.status_code for answer in refused} == {503}, [answer.text for answer in refused]
         assert all(int(answer.headers["Retry-After"]) >= 1 for answer in refused)
@@ -52,11 +48,8 @@ def test_an_outage_of_kafka(own_kafka: OwnKafka, tmp_path: Path, killed: bool) -
         # What was shown before still is, and the load balancer knows.
         assert node.get(team, "/api/v1/incidents")["total"] == 1
         assert until(lambda: node.client.get("/-/ready").status_code == 503)
-        time.sleep(8)
-        if killed:
-            broker.start()
-        else:
-            broker.resume()
+        time.sleep(5)
+        broker.resume()
         assert until(lambda: sent(node, team, 200).status_code in (200, 202))
         acknowledged.add("e200")
         for number in range(300, 305):
