@@ -24,6 +24,7 @@ from connectors.formats.types import Decoded
 from connectors.kafka.messages import MessageFormat, decode
 from connectors.kafka.reader import Reader
 from connectors.kafka.runs import Run
+from connectors.kafka.serdes import RegistryUnavailable
 from flows.board import Board
 from flows.snapshots import pickled
 from flows.source import decoders
@@ -36,6 +37,7 @@ BATCH_BYTES = 8 << 20
 INLINE = 64 << 10  # bytes that are decoded at once: less than a thread is worth
 PAUSE = timedelta(milliseconds=4)  # between looks at a partition of which nothing came
 QUIET, SELDOM = 1.0, 10.0  # seconds without a record before the first tick; between ticks, at most
+RETRY = 1.0  # seconds until a schema registry is asked again
 COMMIT = 5.0  # seconds between commits for those who watch
 
 Place = tuple[str, int]
@@ -74,7 +76,7 @@ class KafkaPartition(StatefulSourcePartition[Batch, bytes]):
         self._ahead: _Ahead | None = None
         self._begins, self._idle = item.end is None, True
         self._committed = self._heard = time.monotonic()
-        self._due = 0.0
+        self._due = self._waits = 0.0
         source.reader.begin(item.place, self._next)
         if self._ended and source.board is not None:
             source.board.end(item.name)  # the board is new with each run, and others would wait for this partition
@@ -87,7 +89,7 @@ class KafkaPartition(StatefulSourcePartition[Batch, bytes]):
             self._begins = False
             return self._intake.take(empty(DECODED), empty(REJECTS), 0)
         board = self._source.board
-        self._idle = board is not None and not board.may_read(self._item.name)
+        self._idle = time.monotonic() < self._waits or (board is not None and not board.may_read(self._item.name))
         if self._idle:
             return []
         ahead, self._ahead = self._ahead or self._take(), None
@@ -96,11 +98,15 @@ class KafkaPartition(StatefulSourcePartition[Batch, bytes]):
                 return self._finish()
             self._idle = True
             return self._tick()
+        try:
+            decoded = ahead.decoded.result()
+        except RegistryUnavailable as wrong:  # only what is in this partition waits for it
+            logger.warning("schema registry unavailable", partition=self._item.name, reason=str(wrong))
+            self._idle, self._waits = True, time.monotonic() + RETRY
+            self._ahead = _Ahead(ahead.run, self._decoded(ahead.run))
+            return []
         if ahead.run.size >= INLINE:
-            decoded = ahead.decoded.result()
             self._ahead = self._take()  # decoded while this one is processed
-        else:
-            decoded = ahead.decoded.result()
         self._intake.next_offset = ahead.run.first  # beyond what a topic has no messages for
         batches = self._intake.take(decoded.frame, decoded.rejects, decoded.records)
         if any(batch.frame.height or batch.dead_letters.height for batch in batches):  # not of a tick alone
@@ -141,11 +147,17 @@ class KafkaPartition(StatefulSourcePartition[Batch, bytes]):
             if run.first >= end:
                 return None
             run = run.some(0, end - run.first)
-        if run.size < INLINE:
-            done: Future[Decoded] = Future()
+        return _Ahead(run, self._decoded(run))
+
+    def _decoded(self, run: Run) -> Future[Decoded]:
+        if run.size >= INLINE:
+            return decoders().submit(decode, run, self._item.form)
+        done: Future[Decoded] = Future()
+        try:
             done.set_result(decode(run, self._item.form))
-            return _Ahead(run, done)
-        return _Ahead(run, decoders().submit(decode, run, self._item.form))
+        except RegistryUnavailable as wrong:
+            done.set_exception(wrong)
+        return done
 
     def _tick(self) -> list[Batch]:
         """Nothing came: let time pass after a second, then more and more seldom, up to every ten seconds."""

@@ -124,7 +124,11 @@ class NodePipeline(Serving):
             _fit(data, options.kafka, topics)
             pipeline = cls(data, options, rules, topics, stack)
         pipeline._watchers += watch
-        pipeline._begin()
+        try:
+            pipeline._begin()
+        except BaseException:
+            pipeline._held.close()
+            raise
         for thread in (pipeline._thread, pipeline._writer, pipeline._looker):
             thread.start()
         return pipeline

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from threading import Event as Flag
 from typing import Any
 
@@ -12,6 +13,7 @@ from structlog.testing import capture_logs
 from connectors.formats.types import DecodeOptions
 from connectors.kafka.messages import MessageFormat
 from connectors.kafka.runs import TextRun
+from connectors.kafka.serdes import RegistryUnavailable
 from flows import kafka_source
 from flows.kafka_source import KafkaInput, KafkaPartition, KafkaSource
 from operators.clock import NEVER
@@ -152,6 +154,31 @@ def test_a_resumed_partition_goes_on_behind_its_last_record(world: World) -> Non
     assert offsets == [0, 1, 7]
     world.partition(state=partition.snapshot())
     assert world.reader.begun == [0, 8]
+
+
+def test_a_registry_that_does_not_answer_is_waited_for(world: World) -> None:
+    """Its messages are not poison, and nothing else stands still meanwhile."""
+    partition = world.partition(ours=False)
+    failures = 2
+
+    def deserialize(values: Any) -> tuple[list[bytes], dict[int, str]]:
+        nonlocal failures
+        if failures:
+            failures -= 1
+            raise RegistryUnavailable("it does not answer")
+        return list(values), {}
+
+    partition._item = replace(partition._item, form=replace(partition._item.form, deserialize=deserialize))
+    partition.next_batch()
+    world.reader.give(0, line(0).replace(b'"record":"event",', b""))
+    frames = []
+    for _ in range(50):
+        world.now += 0.1
+        frames += [batch for batch in partition.next_batch() if batch.frame.height or batch.dead_letters.height]
+    assert failures == 0
+    [batch] = frames
+    assert batch.frame["offset"].to_list() == [0]
+    assert not batch.dead_letters.height
 
 
 @pytest.mark.parametrize("whole", [True, False], ids=["to the offset", "to the end, where no message is"])
