@@ -129,7 +129,7 @@ def read(envelope: Envelope) -> Records | Begun | Told:
             return Begun(meta["shard"], meta["run"])
         if meta["kind"] == "told":
             return _told(meta, frames)
-    except (AttributeError, KeyError, TypeError, pl.exceptions.PolarsError) as wrong:
+    except (KeyError, TypeError, pl.exceptions.PolarsError) as wrong:
         raise ValueError(f"not a message of results: {wrong!r}") from None
     raise ValueError(f"not a message of results: its kind is {meta['kind']!r}")
 

@@ -203,8 +203,10 @@ def test_a_time_after_the_message_was_sent_is_a_dead_letter(late: int, good: boo
 
 def test_a_record_of_the_log_was_looked_at_when_it_was_accepted() -> None:
     """Another clock, that of whoever sent it to Kafka, decides nothing."""
-    decoded = both([event(time=ahead(3_600_000_000), ingested_at=ahead(3_600_000_000))])
-    assert (decoded.frame.height, decoded.rejects.height) == (1, 0)
+    stamped = event(time=ahead(3_600_000_000), ingested_at=ahead(3_600_000_000))
+    for values in ([stamped], [stamped, event()]):
+        decoded = both(values)
+        assert (decoded.frame.height, decoded.rejects.height) == (len(values), 0)
 
 
 @pytest.mark.parametrize(("late", "good"), [(60_000_000, True), (60_000_001, False)])

@@ -146,6 +146,18 @@ def test_it_is_not_ready_when_the_flow_lags(service: Service) -> None:
     assert (answer.status_code, answer.json()["flow"]) == (503, "5 records wait, the oldest for 30.1 s.")
 
 
+def test_who_takes_events_for_others_is_ready_while_these_are_behind(service: Service) -> None:
+    """All API nodes of a cluster would be taken away at once, and with them what they could accept."""
+    behind = replace(WELL, takes=True, flow="The workers have said nothing for 20 s.", lag_records=5, lag_seconds=31.0)
+    service.pipeline.condition = behind
+    answer = service.get("/-/ready")
+    assert (answer.status_code, answer.json()["flow"]) == (200, "The workers have said nothing for 20 s.")
+    service.pipeline.condition = replace(behind, flow=None, catching_up=3)
+    assert service.get("/-/ready").status_code == 503, "what was shown before may be missing"
+    service.pipeline.condition = replace(behind, log="Kafka does not answer.")
+    assert service.get("/-/ready").status_code == 503
+
+
 def test_it_is_not_ready_without_its_control_database(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nobody could log in."""
     from connectors.control import ControlUnavailable
