@@ -104,14 +104,16 @@ class Worker:
 class Cluster:
     """Workers and nodes of one prefix, all under one directory."""
 
-    def __init__(self, broker: Broker, root: Path, *, partitions: int = 8, shards: int = 4, epoch: str = "2s") -> None:
+    def __init__(
+        self, broker: Broker, root: Path, *, partitions: int = 8, shards: int = 4, epoch: str = "2s", rules: str = RULES
+    ) -> None:
         self.broker, self.root = broker, root
         self.settings = KafkaSettings(broker.address, prefix=f"t{os.getpid()}-{root.name}-{time.monotonic_ns()}")
         self.topics = Topics(self.settings)
         self.partitions, self.shards, self._epoch = partitions, shards, epoch
         self.topics.create(self.settings.log, partitions, LOG)
         self.rules = root / "rules.yaml"
-        self.rules.write_text(RULES)
+        self.rules.write_text(rules)
         self.workers: list[Worker] = []
         self._nodes: list[Node] = []
 

@@ -16,6 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
+from tests.system.kafka_cluster import Cluster
 from tests.system.runs import PATIENCE
 from tests.system.service import Service, Team, patiently, serving
 from tests.system.shapes import (
@@ -37,10 +38,21 @@ STATUS = OneOf(("Open", "Recovering", "Closed"))
 CONFIDENCE = OneOf(("High", "Medium"))
 
 
-@pytest.fixture(scope="module")
-def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
-    with serving(tmp_path_factory.mktemp("service") / "data") as running:
-        yield running
+@pytest.fixture(scope="module", params=["serve", "api"])
+def service(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
+    """The service in one process, and an API node of a cluster: both answer everything."""
+    if request.param == "serve":
+        with serving(tmp_path_factory.mktemp("service") / "data") as running:
+            yield running
+        return
+    root = tmp_path_factory.mktemp("cluster")
+    cluster = Cluster(request.getfixturevalue("kafka"), root, partitions=3, shards=2, rules="rules: []\n")
+    try:
+        cluster.start(1)
+        cluster.wait_begun()
+        yield cluster.node().start()
+    finally:
+        cluster.close()
 
 
 @pytest.fixture(scope="module")
