@@ -287,6 +287,7 @@ def test_who_waits_may_go_away(kafka: Broker, making: Making) -> None:
 
     with pytest.raises(TimeoutError):
         asyncio.run(impatient())
+    assert not log.append([body(3)], "acme").cancel()
     assert log.append([body(2)], "acme").result(SOON).ends
     assert log._under_way == {}
 

@@ -105,7 +105,14 @@ class Cluster:
     """Workers and nodes of one prefix, all under one directory."""
 
     def __init__(
-        self, broker: Broker, root: Path, *, partitions: int = 8, shards: int = 4, epoch: str = "2s", rules: str = RULES
+        self,
+        broker: Broker,
+        root: Path,
+        *,
+        partitions: int = 8,
+        shards: int = 4,
+        epoch: str = "2s",
+        rules: str | None = RULES,
     ) -> None:
         self.broker, self.root = broker, root
         self.settings = KafkaSettings(broker.address, prefix=f"t{os.getpid()}-{root.name}-{time.monotonic_ns()}")
@@ -113,7 +120,8 @@ class Cluster:
         self.partitions, self.shards, self._epoch = partitions, shards, epoch
         self.topics.create(self.settings.log, partitions, LOG)
         self.rules = root / "rules.yaml"
-        self.rules.write_text(rules)
+        self._options = ["--rules", str(self.rules)] if rules else []
+        self.rules.write_text(rules or "")
         self.workers: list[Worker] = []
         self._nodes: list[Node] = []
 
@@ -132,7 +140,7 @@ class Cluster:
         args = [
             "worker", *self.kafka, "--index", str(index), "--addresses", ",".join(addresses), "--recovery",
             str(self.root / "recovery"), "--lake", str(self.lake), "--shards", str(self.shards), "--epoch", self._epoch,
-            "--rules", str(self.rules), *more,
+            *self._options, *more,
         ]  # fmt: skip
         return Worker(args, self.root / f"worker-{index}.out")
 
@@ -161,7 +169,7 @@ class Cluster:
 
     def node(self, name: str = "node", *args: str | Path, env: Mapping[str, str] | None = None) -> Node:
         """An API node that is not started yet."""
-        node = Node(self.root / name, *self.kafka, "--rules", self.rules, *args, env=env)
+        node = Node(self.root / name, *self.kafka, *self._options, *args, env=env)
         self._nodes.append(node)
         return node
 

@@ -46,7 +46,7 @@ def service(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFac
             yield running
         return
     root = tmp_path_factory.mktemp("cluster")
-    cluster = Cluster(request.getfixturevalue("kafka"), root, partitions=3, shards=2, rules="rules: []\n")
+    cluster = Cluster(request.getfixturevalue("kafka"), root, partitions=3, shards=2, rules=None)
     try:
         cluster.start(1)
         cluster.wait_begun()
