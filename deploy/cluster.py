@@ -33,6 +33,7 @@ from tests.connectors import control_databases  # noqa: E402
 from tests.kafka_broker import Broker, FetchError, jars, missing  # noqa: E402
 
 PATIENCE = 120.0  # seconds for everything to be ready
+_started: list[subprocess.Popen[bytes]] = []
 
 
 @contextmanager
@@ -75,29 +76,32 @@ def process(name: str, root: Path, env: Mapping[str, str], *arguments: str) -> I
             [sys.executable, "-m", "tocsin", *arguments], cwd=ROOT, env={**os.environ, **env}, stdin=subprocess.DEVNULL,
             stdout=out, stderr=subprocess.STDOUT, start_new_session=True,
         )  # fmt: skip
+    _started.append(started)
     try:
         yield printed
     finally:
-        started.terminate()
+        for each in _started:  # all at once: a worker cannot end in good order while others go on
+            each.terminate()
         try:
             started.wait(30)
         except subprocess.TimeoutExpired:
             started.kill()
 
 
-def run(root: Path, *, check: bool) -> None:
+def run(root: Path, prefix: str, *, check: bool) -> None:
     """Start everything; until Ctrl-C, or until one event has gone all the way."""
     with ExitStack() as stack:
         print("Kafka ...", flush=True)
         address = stack.enter_context(kafka(root))
         print(f"Kafka listens on {address}", flush=True)
+        kafka_options = ["--kafka", address, "--prefix", prefix]
         url = stack.enter_context(accounts())
         ports = free_ports(6)
         addresses = ",".join(f"127.0.0.1:{port}" for port in ports[:2])
         for n in range(2):
             stack.enter_context(
                 process(
-                    f"worker-{n}", root, {}, "worker", "--kafka", address, "--index", str(n), "--addresses", addresses,
+                    f"worker-{n}", root, {}, "worker", *kafka_options, "--index", str(n), "--addresses", addresses,
                     "--recovery", str(root / "recovery"), "--lake", str(root / "lake"), "--metrics-port",
                     str(ports[2 + n]),
                 )
@@ -109,7 +113,7 @@ def run(root: Path, *, check: bool) -> None:
             more = ["--demo"] if n == 0 else []
             printed = stack.enter_context(
                 process(
-                    f"api-{n}", root, env, "api", "--kafka", address, "--data", str(root / f"node-{n}"), "--port",
+                    f"api-{n}", root, env, "api", *kafka_options, "--data", str(root / f"node-{n}"), "--port",
                     str(port), *more,
                 )
             )  # fmt: skip
@@ -167,12 +171,13 @@ def main() -> None:
     """Run the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--data", type=Path, default=ROOT / "cluster-data", help="made anew with each start")
+    parser.add_argument("--prefix", default="tocsin", help="of the topics, where Kafka runs already")
     parser.add_argument("--check", action="store_true", help="send one event through all of it, and stop")
     options = parser.parse_args()
     signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM} if options.check else {signal.SIGINT, signal.SIGTERM})
     shutil.rmtree(options.data, ignore_errors=True)
     options.data.mkdir(parents=True)
-    run(options.data.resolve(), check=options.check)
+    run(options.data.resolve(), options.prefix, check=options.check)
 
 
 if __name__ == "__main__":

@@ -58,11 +58,13 @@ class PartitionClock:
     def stamp(self, frame: pl.DataFrame, wall: int | None = None) -> Stamped:
         """Stamp the next records. `wall`: now in µs; times more than 60 s ahead of it are refused.
 
-        Not of records that a log has stamped: whoever accepted them has looked, and another clock decides nothing.
+        Not where a log has stamped the record at such a time: whoever accepted it had a clock, too, and a replay where
+        it is earlier must come to the same.
         """
         refused = empty(CLOCK_REJECTS)
         if wall is not None and frame.height and int(_micros(frame["time"]).max()) > wall + AHEAD:
-            ahead = (pl.col("time").to_physical() > wall + AHEAD) & pl.col("ingested_at").is_null()
+            clock = pl.max_horizontal(pl.lit(wall), pl.col("ingested_at").to_physical())
+            ahead = pl.col("time").to_physical() > clock + AHEAD
             refused = _rejects(frame.filter(ahead), "time {} is more than 60 s in the future")
             frame = frame.filter(~ahead)
         if self._held is not None:

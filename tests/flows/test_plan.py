@@ -9,7 +9,11 @@ import pytest
 from flows.plan import PLAN_FILE, Input, Plan
 
 FULL = Plan(
-    inputs=(Input("a b/ü.jsonl", "/data/a b/ü.jsonl", "jsonl", 12), Input("-", "-", "csv", None)),
+    inputs=(
+        Input("a b/ü.jsonl", "/data/a b/ü.jsonl", "jsonl", 12),
+        Input("-", "-", "csv", None),
+        Input("t-0", "kafka://h:1/t/0", "jsonl", 9, 4),
+    ),
     wall=1_742_976_000_000_001,
     rules=("/rules/mine.yaml",),
     builtin=False,
@@ -24,6 +28,7 @@ FULL = Plan(
     shards=7,
     workers=3,
     epoch=0.25,
+    kafka_config="/etc/kafka.properties",
     publish_every=None,
 )
 

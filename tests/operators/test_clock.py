@@ -177,6 +177,15 @@ def test_a_time_more_than_a_minute_ahead_of_the_wall_clock_is_refused(ahead: int
         assert refused == ([] if counted else [1])
 
 
+def test_a_log_of_a_clock_that_is_ahead_of_ours_comes_to_the_same() -> None:
+    """What was accepted there is not refused by a replay here; but nothing is, that was ahead of that clock, too."""
+    own = WALL + H
+    times = [own - S, own + 60 * S, own + 60 * S + 1]
+    out, refused, _ = run([record(n, time, own) for n, time in enumerate(times)], wall=WALL)
+    assert [row["offset"] for row in out] == [0, 1]
+    assert refused == [2]
+
+
 def test_a_refused_future_record_neither_confirms_nor_contradicts() -> None:
     """It is refused before anything else: the held record waits for the next one that counts."""
     assert history(START, START, START + 3 * D, WALL + H, START + 3 * D) == ([0, 1, 2, 4], [3])
