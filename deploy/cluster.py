@@ -23,6 +23,7 @@ import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
+from threading import Event
 from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -88,7 +89,7 @@ def process(name: str, root: Path, env: Mapping[str, str], *arguments: str) -> I
             started.kill()
 
 
-def run(root: Path, prefix: str, *, check: bool) -> None:
+def run(root: Path, prefix: str, told: Event, *, check: bool) -> None:
     """Start everything; until Ctrl-C, or until one event has gone all the way."""
     with ExitStack() as stack:
         print("Kafka ...", flush=True)
@@ -120,7 +121,7 @@ def run(root: Path, prefix: str, *, check: bool) -> None:
             nodes.append(f"http://127.0.0.1:{port}")
             first = printed if n == 0 else first
         for node in nodes:
-            wait(f"{node}/-/ready", root)
+            wait(f"{node}/-/ready", root, told)
             print(f"API node: {node}, documentation at {node}/docs", flush=True)
         key = first.read_text().partition("key ")[2].split()[0]
         print(f"\nKey of a workspace for trying: {key}\nWhat the processes print: {root}/*.log", flush=True)
@@ -128,19 +129,18 @@ def run(root: Path, prefix: str, *, check: bool) -> None:
             try_out(nodes, key)
             return
         print("Ctrl-C stops everything.", flush=True)
-        signal.sigwait({signal.SIGINT, signal.SIGTERM})
+        told.wait()
 
 
-def wait(url: str, root: Path) -> None:
+def wait(url: str, root: Path, told: Event) -> None:
     """Wait until a URL answers well."""
     limit = time.monotonic() + PATIENCE
     while True:
         with suppress(OSError), urllib.request.urlopen(url, timeout=5) as answer:
             if answer.status == 200:
                 return
-        if time.monotonic() > limit:
+        if told.wait(0.3) or time.monotonic() > limit:
             raise SystemExit(f"{url} does not answer well; see {root}/*.log")
-        time.sleep(0.3)
 
 
 def try_out(nodes: list[str], key: str) -> None:
@@ -174,10 +174,12 @@ def main() -> None:
     parser.add_argument("--prefix", default="tocsin", help="of the topics, where Kafka runs already")
     parser.add_argument("--check", action="store_true", help="send one event through all of it, and stop")
     options = parser.parse_args()
-    signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM} if options.check else {signal.SIGINT, signal.SIGTERM})
+    told = Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda *_: told.set())
     shutil.rmtree(options.data, ignore_errors=True)
     options.data.mkdir(parents=True)
-    run(options.data.resolve(), options.prefix, check=options.check)
+    run(options.data.resolve(), options.prefix, told, check=options.check)
 
 
 if __name__ == "__main__":
