@@ -253,7 +253,7 @@ def test_a_full_queue_is_waited_for_and_then_given_up(
     monkeypatch.setattr(kafka_log, "STALLED", 0.1)
     log = making(NOWHERE)
     fake.room = 2
-    future = log.append([body(n) for n in range(3)], "acme")
+    future = log.append([body(n) for n in range(4)], "acme")
     assert not future.done()
     fake.answer()
     with pytest.raises(LogUnavailable, match="too much waits for Kafka"):
