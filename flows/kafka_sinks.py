@@ -25,9 +25,10 @@ from connectors.lake_files import LakeFiles
 from connectors.schema import TABLES
 from flows import results
 from flows.detect import ShardInput
+from flows.kafka_source import KafkaInput
 from flows.live_detect import LiveDetect, Published
 from flows.live_progress import LiveProgress
-from flows.live_sink import tables_of
+from flows.live_sink import changed_settings, tables_of
 from flows.results import Begun, Records, Told
 from flows.sink import Counts, Stored
 from operators.clock import NEVER
@@ -97,19 +98,17 @@ class _LakeState:
 
 
 class RecordsPart(StatefulSinkPartition[Stored, bytes]):
-    """The records of one input partition."""
+    """The records of one input partition. to: their partition of the topic of records."""
 
-    def __init__(
-        self, outlets: Outlets, name: str, place: tuple[str, int], to: int, begin: int, state: bytes | None
-    ) -> None:
-        self._outlets, self._name, self._place, self._to = outlets, name, place, to
-        self._next = begin
+    def __init__(self, outlets: Outlets, item: KafkaInput, to: int, state: bytes | None) -> None:
+        self._outlets, self._name, self._place, self._to = outlets, item.name, item.place, to
+        self._next = item.begin
         self._settings: dict[str, Settings] = {}
         self._lake = _LakeState()
         if state is not None:
             self._next, self._settings, self._lake.staged = pickle.loads(state)
         if outlets.lake is not None:
-            outlets.lake.recover(name, self._lake.staged)
+            outlets.lake.recover(self._name, self._lake.staged)
         self._lake.staged = ()
 
     def write_batch(self, items: list[Stored]) -> None:
@@ -141,11 +140,7 @@ class RecordsPart(StatefulSinkPartition[Stored, bytes]):
         counts = Counts()
         for item in items:
             counts.add(item.counts)
-        changed = {
-            workspace: held.model_dump_json(exclude_unset=True)
-            for workspace, held in last.settings.items()
-            if self._settings.get(workspace) != held
-        }
+        changed = changed_settings(self._settings, last.settings)
         if changed:
             self._settings = dict(last.settings)
         tables = tables_of(items)
@@ -276,9 +271,9 @@ class ShardPart(StatefulSinkPartition[ShardInput, bytes]):
 class RecordsSink(FixedPartitionedSink[Stored, bytes]):
     """A part for each input partition: on the worker that reads it, since both are dealt out in the same order."""
 
-    def __init__(self, outlets: Outlets, places: Mapping[str, tuple[str, int]], begins: Mapping[str, int]) -> None:
-        self._outlets, self._places, self._begins = outlets, places, begins
-        self._names = sorted(places)
+    def __init__(self, outlets: Outlets, inputs: Mapping[str, KafkaInput]) -> None:
+        self._outlets, self._inputs = outlets, inputs
+        self._names = sorted(inputs)
 
     def list_parts(self) -> list[str]:
         """The input partitions."""
@@ -290,9 +285,7 @@ class RecordsSink(FixedPartitionedSink[Stored, bytes]):
 
     def build_part(self, step_id: str, for_part: str, resume_state: bytes | None) -> RecordsPart:
         """Start where the snapshot left off."""
-        to = self._names.index(for_part)
-        place, begin = self._places[for_part], self._begins[for_part]
-        return RecordsPart(self._outlets, for_part, place, to, begin, resume_state)
+        return RecordsPart(self._outlets, self._inputs[for_part], self._names.index(for_part), resume_state)
 
 
 class ShardSink(FixedPartitionedSink[ShardInput, bytes]):

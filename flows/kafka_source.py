@@ -58,6 +58,11 @@ class KafkaInput:
     end: int | None = None
 
 
+def partitions_of(inputs: Mapping[str, KafkaInput]) -> Counter[str]:
+    """How many partitions of each topic are read."""
+    return Counter(item.place[0] for item in inputs.values())
+
+
 @dataclass(frozen=True, slots=True)
 class _Ahead:
     run: Run
@@ -212,7 +217,7 @@ class KafkaSource(FixedPartitionedSource[Batch, bytes]):
 
     def look_for_new(self) -> None:
         """Say so where a topic has got more partitions since the start."""
-        known = Counter(item.place[0] for item in self._inputs.values())
+        known = partitions_of(self._inputs)
         for topic, count in self.reader.seen.items():
             if count > known[topic] and self._told.get(topic) != count:
                 self._told[topic] = count

@@ -6,10 +6,9 @@ records ─► classify ─┬─► told to API nodes, lake
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 from functools import partial
 from pathlib import Path
 from threading import Event as Flag
@@ -32,15 +31,17 @@ from connectors.kafka.serdes import SERDES, RegistrySettings, deserializer
 from connectors.kafka.settings import KafkaError, KafkaSettings
 from connectors.kafka.topics import Topics
 from connectors.lake_files import LakeFiles
+from connectors.log_lines import stamp
 from flows import kafka_data
 from flows import kafka_sinks as sinks
 from flows.kafka_sinks import Outlets, RecordsSink, ShardSink
 from flows.kafka_source import KafkaInput, KafkaSource, Place
+from flows.live import wall_clock
 from flows.steps import classify, share, store
 from flows.versions import RuleVersions
 from operators.classify import Classifier
 from operators.clock import DEFAULT_LATENESS
-from operators.events import DEFAULT_WORKSPACE, SECOND
+from operators.events import DEFAULT_WORKSPACE
 
 logger = structlog.get_logger("tocsin.worker")
 
@@ -93,7 +94,6 @@ def execute(options: WorkerOptions, index: int, addresses: list[str], stop: Flag
     classifier, versions = Classifier(rules), RuleVersions(rules)
     forms = {foreign.topic: _form(foreign, options.registry) for foreign in options.foreign}
     inputs: dict[str, KafkaInput] = {}
-    begins: dict[str, int] = {}
     upto: dict[str, int] = {}
     for topic in found:
         ours = topic.name == options.kafka.log
@@ -102,7 +102,7 @@ def execute(options: WorkerOptions, index: int, addresses: list[str], stop: Flag
         for n in range(topic.partitions):
             name = f"{topic.name}-{n}"
             inputs[name] = KafkaInput(name, (topic.name, n), form, ours, firsts[n])
-            begins[name], upto[name] = firsts[n], ends[n]
+            upto[name] = ends[n]
     logger.info(
         "worker starts", worker=index, workers=len(addresses), topics=[topic.name for topic in found],
         partitions=len(inputs), records=sum(upto.values()), shards=options.shards,
@@ -117,13 +117,13 @@ def execute(options: WorkerOptions, index: int, addresses: list[str], stop: Flag
         watch.reader(made[-1], inputs)
         return made[-1]
 
-    source = KafkaSource(inputs, reader, stop, options.lateness, tick=partial(_tick, outbox), clock=_wall_clock)
+    source = KafkaSource(inputs, reader, stop, options.lateness, tick=partial(_tick, outbox), clock=wall_clock)
     outlets = Outlets(options.kafka, outbox, lake, watch)
     flow = Dataflow("worker")
     batches = op.input("records", flow, source)
     classified = op.map("classify", batches, partial(classify, classifier, True))
     stored = op.map("stored", classified, lambda pair: (pair[0].partition, store(*pair, versions, events=True)))
-    op.output("told", stored, RecordsSink(outlets, {name: item.place for name, item in inputs.items()}, begins))
+    op.output("told", stored, RecordsSink(outlets, inputs))
     shares = op.flat_map("shard", classified, partial(share, options.shards))
     op.output("detect", shares, ShardSink(outlets, options.shards, list(inputs), upto, options.lateness))
     try:
@@ -153,12 +153,7 @@ def _form(foreign: ForeignTopic, registry: RegistrySettings | None) -> MessageFo
 
 def _tick(outbox: Outbox, place: Place) -> None:
     """Tell a partition of the log that nothing else happened up to now."""
-    now = _wall_clock()
-    stamp = datetime.fromtimestamp(now // SECOND, UTC).replace(microsecond=now % SECOND, tzinfo=None).isoformat() + "Z"
+    now = stamp(wall_clock())
     topic, partition = place
-    line = orjson.dumps({"record": "tick", "time": stamp, "workspace": "", "ingested_at": stamp})
+    line = orjson.dumps({"record": "tick", "time": now, "workspace": "", "ingested_at": now})
     outbox.send(topic, line, partition=partition)
-
-
-def _wall_clock() -> int:
-    return time.time_ns() // 1_000

@@ -164,17 +164,22 @@ class LivePartition(StatefulSinkPartition[Stored | Published, bytes]):
 
     def _changed_settings(self, settings: Mapping[str, Settings]) -> dict[str, str]:
         """The settings that the store does not have yet, as JSON text."""
-        changed = {
-            workspace: held.model_dump_json(exclude_unset=True)
-            for workspace, held in settings.items()
-            if self._settings.get(workspace) != held
-        }
+        changed = changed_settings(self._settings, settings)
         self._settings = dict(settings) if changed else self._settings
         return changed
 
 
 def _upto(published: Published) -> int:
     return published.reached[PARTITION]
+
+
+def changed_settings(before: Mapping[str, Settings], now: Mapping[str, Settings]) -> dict[str, str]:
+    """The settings that are new, or others than before, as JSON text by workspace."""
+    return {
+        workspace: held.model_dump_json(exclude_unset=True)
+        for workspace, held in now.items()
+        if before.get(workspace) != held
+    }
 
 
 def tables_of(stored: Sequence[Stored]) -> dict[str, pl.DataFrame]:

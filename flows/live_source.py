@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable
-from datetime import UTC, datetime
 from threading import Event as Flag
 
 from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
@@ -17,6 +16,7 @@ from bytewax.inputs import FixedPartitionedSource, StatefulSourcePartition
 from connectors.formats import jsonl
 from connectors.formats.types import DecodeOptions
 from connectors.log import Log, LogUnavailable
+from connectors.log_lines import stamp
 from flows.live_progress import LiveProgress
 from flows.snapshots import pickled
 from operators.events import SECOND
@@ -80,9 +80,8 @@ class LogPartition(StatefulSourcePartition[Batch, bytes]):
         now = self._clock()
         if self._progress.timer > now or now < self._ticked + TICK:
             return
-        time = datetime.fromtimestamp(now // SECOND, UTC).replace(microsecond=now % SECOND, tzinfo=None)
         try:
-            self._log.append([b'{"record":"tick","time":"%bZ"}' % time.isoformat().encode()], "")
+            self._log.append([b'{"record":"tick","time":"%b"}' % stamp(now).encode()], "")
         except LogUnavailable:
             return  # it will be told with the next one
         self._ticked = now

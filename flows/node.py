@@ -94,7 +94,6 @@ class NodePipeline(Serving):
         self._ends: dict[str, int] = {}  # of the log, as far as is known
         self._progressed = time.monotonic()
         self._behind_since: float | None = None
-        self._now = NEVER
         self._trouble: str | None = "starting"
         self._kafka_trouble: str | None = None
         self._catching_up: dict[Place, int] = {}
@@ -361,7 +360,6 @@ class NodePipeline(Serving):
         self._answer(applied)
         for told in applied.told:
             self._live[told.shard] = told.published.live
-            self._now = max(self._now, told.published.now)
         for place, end in list(self._catching_up.items()):
             if (self._materializer.position(place) or 0) >= end:
                 self._catching_up.pop(place, None)

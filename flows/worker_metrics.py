@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterable, Mapping
+from contextlib import suppress
 
 from prometheus_client import CollectorRegistry, Counter, ProcessCollector, start_http_server
 from prometheus_client.metrics_core import GaugeMetricFamily, Metric
@@ -14,7 +15,7 @@ from connectors.kafka.reader import Reader
 from connectors.kafka.settings import KafkaError, KafkaSettings
 from connectors.kafka.topics import Topics
 from flows.event_counters import EventCounters
-from flows.kafka_source import KafkaInput
+from flows.kafka_source import KafkaInput, partitions_of
 from flows.kafka_worker import Watch
 from flows.sink import Counts
 
@@ -31,7 +32,7 @@ class WorkerMetrics(Watch, Collector):
             "tocsin_worker_records", "Records of the log processed, ticks and commands included.", registry=registry
         )
         self._counters = EventCounters("tocsin_worker", registry)
-        self._settings = settings
+        self._topics = Topics(settings)
         self._began = time.time()
         self._snapshot = time.time()
         self._positions: dict[str, int] = {}
@@ -87,24 +88,16 @@ class WorkerMetrics(Watch, Collector):
 
     def _new(self) -> int:
         seen = {} if self._reader is None else dict(self._reader.seen)
-        known: dict[str, int] = {}
-        for item in self._inputs.values():
-            known[item.place[0]] = known.get(item.place[0], 0) + 1
-        return sum(max(count - known.get(topic, 0), 0) for topic, count in seen.items())
+        known = partitions_of(self._inputs)
+        return sum(max(count - known[topic], 0) for topic, count in seen.items())
 
     def _known_ends(self) -> dict[str, int]:
         """The ends of the partitions of this worker, asked for now and then."""
         with self._lock:
             if time.monotonic() - self._asked > _FRESH:
                 self._asked = time.monotonic()
-                counts: dict[str, int] = {}
-                for item in self._inputs.values():
-                    counts[item.place[0]] = counts.get(item.place[0], 0) + 1
-                try:
-                    topics = Topics(self._settings)
-                    for topic, partitions in counts.items():
-                        for n, end in enumerate(topics.ends(topic, partitions, timeout=2.0)):
+                with suppress(KafkaError):  # then it stays at what was known last
+                    for topic, partitions in partitions_of(self._inputs).items():
+                        for n, end in enumerate(self._topics.ends(topic, partitions, timeout=2.0)):
                             self._ends[f"{topic}-{n}"] = end
-                except KafkaError:  # what was known last
-                    pass
             return {name: end for name, end in self._ends.items() if name in self._positions}
