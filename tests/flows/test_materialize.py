@@ -21,13 +21,16 @@ from hypothesis import event as note
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from connectors.formats.types import DecodeOptions
 from connectors.kafka.envelope import Envelope, unpacked
+from connectors.kafka.messages import MessageFormat
 from connectors.kafka.settings import KafkaSettings
 from connectors.live_store import LiveStore
 from connectors.schema import TABLES
 from flows import kafka_sinks, materialize, results
 from flows.detect import ShardInput, by_shard
 from flows.kafka_sinks import Outlets, RecordsPart, ShardPart, Watch
+from flows.kafka_source import KafkaInput
 from flows.live_detect import Published
 from flows.materialize import Applied, Materializer, Message, Missing, Place, Recent
 from flows.results import Begun, Records, Told
@@ -44,6 +47,7 @@ from tests.strategies import Scenario, scenarios
 
 EXAMPLES = 30 * int(os.environ.get("TOCSIN_CHAOS_ROUNDS", "0")) or 25
 SETTINGS = KafkaSettings("nowhere:1", prefix="t")
+FORM = MessageFormat("jsonl", DecodeOptions())
 RECORDS, RESULTS = SETTINGS.records, SETTINGS.results
 Tables = dict[str, dict[tuple[Any, ...], Row]]
 
@@ -117,7 +121,7 @@ class Cluster:
         self._read = {name: snapshot.read.get(name, 0) for name in self._names}
         accepted = {name: self._next(name, len(self.rows[name])) for name in self._names}
         self._records = {
-            name: RecordsPart(outlets, name, ("t.log", n), n, 0, snapshot.parts.get(name))
+            name: RecordsPart(outlets, KafkaInput(name, ("t.log", n), FORM), n, snapshot.parts.get(name))
             for n, name in enumerate(self._names)
         }
         self._detect = [
