@@ -2,6 +2,7 @@
 
     lake/events/date=2025-03-26/part-000012.parquet   the events themselves, by day of `at` (UTC): the store's own files
     lake/claims/part-000012.parquet                   what came since the last publication
+    lake/rollup_1m/date=2025-03-26/data.parquet       minutes, by day: as of the last publication in which it changed
     lake/incidents/data.parquet                       and every other table: as of the last publication
     lake/manifest.json                                the last publication: number, how far it got, files of events
     analyst.duckdb                                    a view for each table; open it read-only
@@ -26,9 +27,10 @@ import duckdb
 import polars as pl
 
 from connectors import event_catalogue as catalogue
+from connectors import rolled
 from connectors.event_files import events_select, root
 from connectors.manifest import Manifest
-from connectors.schema import TABLES, column_list, no_rows
+from connectors.schema import BOOKKEEPING, TABLES, VIEWS, column_list, no_rows
 from connectors.sql import literal
 from connectors.store import Store
 from connectors.store_file import confine, settle
@@ -64,6 +66,10 @@ def publish(store: Store, data: Path, *, last: bool = False) -> Manifest:
         positions = dict(con.execute("SELECT partition, next_offset FROM positions").fetchall())
         events = catalogue.paths(con)
         _stage(con, staging, number, before.positions)
+        days = rolled.days(con)
+        for day in days:
+            if days[day] != before.rollups.get(day):
+                rolled.write_day(con, day, staging / "rollup_1m" / f"date={day}")
         con.execute("COMMIT")
     finally:
         con.close()
@@ -72,6 +78,8 @@ def publish(store: Store, data: Path, *, last: bool = False) -> Manifest:
         target.parent.mkdir(parents=True, exist_ok=True)
         os.replace(path, target)
     shutil.rmtree(staging)
+    for day in set(before.rollups).difference(days):  # a resumed run took it back
+        shutil.rmtree(lake / "rollup_1m" / f"date={day}", ignore_errors=True)
     views = view_statements(data, events)
     digest = hashlib.blake2b("\n".join(views).encode(), digest_size=8).hexdigest()
     if digest != before.views or not (data / "analyst.duckdb").exists():
@@ -82,7 +90,7 @@ def publish(store: Store, data: Path, *, last: bool = False) -> Manifest:
     kept |= dict.fromkeys(set(before.events).difference(events), number)
     # A store that resumed may be behind what was published; the rows come again as they were.
     reached = {name: max(offset, before.positions.get(name, 0)) for name, offset in positions.items()}
-    manifest = Manifest(number, {**before.positions, **reached}, tuple(events), {} if last else kept, digest)
+    manifest = Manifest(number, {**before.positions, **reached}, tuple(events), {} if last else kept, digest, days)
     manifest.write(lake)
     if last:
         store.sweep()
@@ -114,23 +122,25 @@ def view_statements(data: Path, events: Iterable[str]) -> list[str]:
     """
     found = []
     for name, table in TABLES.items():
-        pattern = _pattern(data / "lake", name)
-        source = f"read_parquet({root(data)} || '/lake/{pattern}')" if pattern else f"({no_rows(table)})"
-        select = events_select(data, events) if name == "events" else f"SELECT {column_list(table)} FROM {source}"
+        kept, pattern = ("rollup_1m", "*/*.parquet") if name in rolled.VIEWS else (name, "*.parquet")
+        rows = BOOKKEEPING[rolled.MINUTES] if name in rolled.VIEWS else table
+        there = next((data / "lake" / kept).glob(pattern), None) is not None
+        files = f"read_parquet({root(data)} || '/lake/{kept}/{pattern}', hive_partitioning = false)"
+        source = files if there else f"({no_rows(rows)})"
+        if name == "events":
+            select = events_select(data, events)
+        elif name in rolled.VIEWS:
+            select = rolled.view(name, source)
+        else:
+            select = f"SELECT {column_list(table)} FROM {source}"
         found.append(f'CREATE VIEW "{name}" AS {select}')
     return found
 
 
-def _pattern(lake: Path, name: str) -> str | None:
-    """Return the file pattern of a table, where files of it exist."""
-    pattern = f"{name}/*.parquet"
-    return pattern if next(lake.glob(pattern), None) else None
-
-
 def _stage(con: duckdb.DuckDBPyConnection, staging: Path, number: int, published: Mapping[str, int]) -> None:
-    """Write this publication's files into `staging`, laid out as in the lake. Events are in their files already."""
+    """Write this publication's files into `staging`, laid out as in the lake. Events have files, rollups come later."""
     for name, table in TABLES.items():
-        if name == "events":
+        if name in VIEWS:
             continue
         select, file = f'SELECT {column_list(table)} FROM "{name}"', "data.parquet"
         if name == _GROWING:

@@ -37,12 +37,16 @@ from urllib.parse import urlsplit
 import polars as pl
 from pyarrow import fs
 
+from connectors import rolled
 from connectors.durable import sync
 from connectors.event_files import ROW_GROUP, by_day, events_select
 from connectors.schema import TABLES, Table, column_list, no_rows
 from connectors.sql import literal
+from operators.rollup import ROLLUP
 
 _STAGED = "_staged"
+# The table whose files hold minutes as `operators.rollup` makes them; views show them (`connectors.rolled`).
+ROLLED = "rollup_1m"
 # No part is called so, see _safe.
 _CHECK = f"{_STAGED}/~check"
 # Their rows are written again when they change; the newest version counts.
@@ -128,14 +132,15 @@ class LakeFiles:
     ) -> tuple[str, ...]:
         """Write rows aside, durable when this returns; return the names by which `commit` knows the files.
 
-        frame: the table's columns, n rows, cast to the types of TABLES; no file comes of none. first: not negative,
-        and another one each time for a part and table; staged a second time before it is committed, it replaces what
-        it had for the same days. version: of incidents and their tenants, grows whenever a row comes again; if
-        not given, `first`. Names are relative to the lake.
+        frame: the table's columns (of ROLLED those of ROLLUP), n rows, cast to their types; no file comes of none.
+        first: not negative, and another one each time for a part and table; staged a second time before it is
+        committed, it replaces what it had for the same days. version: of incidents and their tenants, grows whenever a
+        row comes again; if not given, `first`. Names are relative to the lake.
         """
         if first < 0:
             raise ValueError(f"first is {first}; it must not be negative")
-        columns = [pl.col(name).cast(dtype) for name, dtype in TABLES[table].columns.items()]
+        kinds = ROLLUP if table == ROLLED else TABLES[table].columns
+        columns = [pl.col(name).cast(dtype) for name, dtype in kinds.items()]
         if table in _VERSIONED:
             columns.append(pl.lit(first if version is None else version, pl.Int64()).alias("version"))
         folder = _safe(part)
@@ -250,13 +255,17 @@ class LakeFiles:
 
     def _select(self, name: str, table: Table) -> str:
         """Return the SELECT of a table's view."""
-        if next(self._files(self._path(name)), None) is None:
+        shows_minutes = name in rolled.VIEWS
+        folder = ROLLED if shows_minutes else name
+        if next(self._files(self._path(folder)), None) is None:
             return no_rows(table)
         base = re.sub(r"[*?[]", r"[\g<0>]", self._base if self._local else f"{_S3}{self._base}")
-        pattern = f"{base}/{name}/{'date=*/' if 'at' in table.columns else ''}*.parquet"
+        pattern = f"{base}/{folder}/{'date=*/' if 'at' in table.columns else ''}*.parquet"
         source = f"read_parquet({literal(pattern)}, hive_partitioning = false)"
         if name == "events":
             return events_select(Path(), (), source)
+        if shows_minutes:
+            return rolled.view(name, source)
         select = f"SELECT {column_list(table)} FROM {source}"
         if not table.upsert:
             return select

@@ -22,11 +22,14 @@ import duckdb
 import orjson
 import polars as pl
 
+from connectors import rolled
 from connectors.memtable import SHOWN, Changes, Memtable, Seen, joined
+from connectors.pipeline import RolledUp
 from connectors.schema import TABLES, column_list, create_table, sql_type
 from connectors.sql import SCRATCH, scratch
 from connectors.store import HOT_ROWS, Position, Store, StoreError, meta_frame
 from connectors.store_file import first_line
+from operators.events import HOUR
 from operators.live import Gone
 from operators.output import NO_OUTPUT, Output
 
@@ -143,11 +146,13 @@ class LiveStore(Store):
 
     def _write_out(self, changes: Changes) -> None:
         tables = dict(changes.tables)
-        staged = self._events.stage(tables.pop("events", NO_EVENTS))
+        events = tables.pop("events", NO_EVENTS)
+        staged = self._events.stage(events)
         before = self.feed_end, self._told_upto
         self._con.execute("BEGIN")
         try:
             self._events.apply(staged)
+            rolled.write(self._con, events)
             for name, frame in tables.items():
                 self._write(name, frame)
             if changes.publication is not None:
@@ -268,14 +273,35 @@ class LiveStore(Store):
         with self._writing:
             self.flush({}, {}, meta)
 
-    def maintain(self, forgotten: int) -> None:
+    def roll_up_again(self, workspace: str, start: int, end: int, upto: Mapping[str, int] | None) -> RolledUp:
+        """Make a workspace's rollups of the hours around [start, end), µs, once more of its events, hour by hour, but
+        what a snapshot may take back. upto: see `fold`. From any thread; others write between two hours."""
+        first, last = start // HOUR * HOUR, -(-end // HOUR) * HOUR
+        before = after = 0
+        changed = False
+        if upto is not None:  # after a restart less may be known than was when rows were folded
+            folded = self.folded
+            upto = {name: max(offset, folded.get(name, 0)) for name, offset in {**folded, **upto}.items()}
+        for hour in range(first, last, HOUR):
+            with self._writing:
+                self.write()
+                with self._transaction():
+                    done = rolled.replace(self._con, workspace, hour, hour + HOUR, upto)
+                    if done.changed:
+                        again = int(self.meta().get(rolled.AGAIN, 0)) + 1
+                        self._write("meta", meta_frame({rolled.AGAIN: str(again)}))
+            before, after, changed = before + done.events_before, after + done.events_after, changed or done.changed
+        return RolledUp(first, last, before, after, changed)
+
+    def maintain(self, forgotten: int, upto: Mapping[str, int] | None) -> None:
         """Keep what is hot small: events into files, incidents that are over into the past, old news away.
 
         To be called at snapshots. forgotten: what closed before this instant, µs, is not touched any more, whichever
-        snapshot is gone on from.
+        snapshot is gone on from; upto: by partition the offset that none of them begins before, None without any.
         """
         with self._writing:
             self.roll(HOT_ROWS)
+            self.fold(upto)
             # An incident that lives long does not keep its whole course hot: what is settled of it is final.
             with self._transaction():
                 for name in ("transitions", "alerts"):

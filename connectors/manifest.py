@@ -17,7 +17,8 @@ class Manifest:
 
     number: counts publications. positions: next offset of each partition, as far as `claims` were published. events:
     the files of events, relative to the data directory. kept: files that no longer count, or do not yet, but that a
-    reader may know, by the number of the publication that found them so. views: a digest of the views.
+    reader may know, by the number of the publication that found them so. views: a digest of the views. rollups: by day
+    what its rows add up to.
     """
 
     number: int = 0
@@ -25,6 +26,7 @@ class Manifest:
     events: tuple[str, ...] = ()
     kept: Mapping[str, int] = field(default_factory=dict)
     views: str = ""
+    rollups: Mapping[str, str] = field(default_factory=dict)
 
     @staticmethod
     def read(lake: Path) -> "Manifest":
@@ -35,7 +37,9 @@ class Manifest:
             return Manifest()
         if body.get("version") != STORE_VERSION:
             return Manifest()
-        return Manifest(body["number"], body["positions"], tuple(body["events"]), body["kept"], body["views"])
+        return Manifest(
+            body["number"], body["positions"], tuple(body["events"]), body["kept"], body["views"], body["rollups"]
+        )
 
     def write(self, lake: Path) -> None:
         """Put this in place of the old one, at once."""
@@ -47,6 +51,7 @@ class Manifest:
             "events": list(self.events),
             "kept": dict(self.kept),
             "views": self.views,
+            "rollups": dict(self.rollups),
         }
         aside.write_text(json.dumps(body, indent=1, sort_keys=True))
         os.replace(aside, lake / FILE)

@@ -12,8 +12,9 @@ import polars as pl
 from operators.classify import CLAIMS
 from operators.events import DEAD_LETTERS, EVENTS, TIMESTAMP
 from operators.output import ALERTS, INCIDENT_TENANTS, INCIDENTS, TRANSITIONS
+from operators.rollup import DIMENSIONS, ROLLUP
 
-STORE_VERSION = 2
+STORE_VERSION = 3
 
 _TYPES = {
     pl.String(): "VARCHAR",
@@ -22,6 +23,8 @@ _TYPES = {
     pl.Boolean(): "BOOLEAN",
     TIMESTAMP: "TIMESTAMPTZ",
     pl.Date(): "DATE",
+    pl.List(pl.Int16()): "SMALLINT[]",
+    pl.List(pl.Int64()): "BIGINT[]",
 }
 
 
@@ -51,12 +54,38 @@ TABLES: dict[str, Table] = {
     "incident_tenants": Table(INCIDENT_TENANTS, key=("incident_id", "tenant"), upsert=True),
     "transitions": Table(TRANSITIONS, key=("incident_id", "n")),
     "alerts": Table(ALERTS, key=("id",)),
+    "rollup_1m": Table(
+        {
+            "minute": TIMESTAMP,
+            **dict.fromkeys(DIMENSIONS, pl.String()),
+            "count": pl.Int64(),
+            "errors": pl.Int64(),
+            "value_count": pl.Int64(),
+            "value_sum": pl.Float64(),
+        }
+    ),
+    "histogram_1m": Table(
+        {
+            "minute": TIMESTAMP,
+            **dict.fromkeys(DIMENSIONS, pl.String()),
+            "bin": pl.Int64(),
+            "value": pl.Float64(),  # what stands for all values of the bin
+            "count": pl.Int64(),
+        }
+    ),
     "rules": Table(
         {"rule_id": pl.String(), "version": pl.String(), "definition": pl.String()},
         key=("rule_id", "version"),
         upsert=True,
     ),
 }
+
+# Shown by views, each in its own way; every other table is one of the store's.
+VIEWS = ("events", "rollup_1m", "histogram_1m")
+
+# Rollups as they are kept (`connectors.rolled`). A row has the position that the log had reached with it, so that it
+# goes where the log is taken back; null once that cannot happen any more.
+_ROLLED = {"partition": pl.String(), "offset": pl.Int64(), **ROLLUP}
 
 # What the store keeps for itself: how far it got, what it is, and which files of events count.
 BOOKKEEPING: dict[str, Table] = {
@@ -85,6 +114,9 @@ BOOKKEEPING: dict[str, Table] = {
         },
         key=("path", "partition"),
     ),
+    "rollup_minutes": Table(_ROLLED),
+    "rollup_hours": Table(_ROLLED),  # no sessions
+    "rollup_sources": Table(_ROLLED),  # hours of streams and sources, all else together
 }
 
 

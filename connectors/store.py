@@ -23,10 +23,10 @@ import duckdb
 import polars as pl
 
 from connectors import event_catalogue as catalogue
-from connectors import store_rows
+from connectors import rolled, store_rows
 from connectors.event_catalogue import HOT
 from connectors.event_table import EventTable, Staged
-from connectors.schema import BOOKKEEPING, STORE_VERSION, TABLES, create_table
+from connectors.schema import BOOKKEEPING, STORE_VERSION, TABLES, VIEWS, create_table
 from connectors.sql import SCRATCH, scratch
 from connectors.store_file import (
     OutdatedStoreError,
@@ -46,7 +46,8 @@ MEMORY_LIMIT = "512MB"
 HOT_ROWS = 500_000
 # Small files of a day worth merging while others wait.
 MERGE = 8
-_NATIVE = {(HOT if name == "events" else name): table for name, table in {**TABLES, **BOOKKEEPING}.items()}
+_FOLDED = "folded"  # in `meta`
+_NATIVE = {HOT: TABLES["events"], **{name: table for name, table in TABLES.items() if name not in VIEWS}, **BOOKKEEPING}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,8 @@ class Store:
             for name, table in _NATIVE.items():
                 store._con.execute(create_table(name, table))
             catalogue.show(store._con, store.data)
+            for name, select in rolled.views(rolled.MINUTES).items():
+                store._con.execute(f"CREATE VIEW {name} AS {select}")
             store._write("meta", meta_frame(first))
         os.replace(fresh, path)
         return cls.open(path)
@@ -142,10 +145,12 @@ class Store:
         for name, frame in tables.items():
             check_columns(name, frame)
         rest = dict(tables)
+        events = _events(rest.pop("events", None))
         with self._reported():
-            staged = self._events.stage(_events(rest.pop("events", None)))
+            staged = self._events.stage(events)
         with self._transaction():
             self._events.apply(staged)
+            rolled.write(self._con, events)
             for name, frame in rest.items():
                 self._write(name, frame)
             self._write("positions", _position_frame(positions))
@@ -172,6 +177,19 @@ class Store:
         """
         for paths in self._events.mergeable(least):
             self._change(partial(self._events.stage_merged, paths))
+
+    def fold(self, upto: Mapping[str, int] | None = None, least: int = rolled.FOLD) -> None:
+        """Add up rows of rollups that have one key, where there are at least so many new ones. upto: by partition the
+        offset that no resume goes back behind (None: there will be none)."""
+        with self._transaction():
+            if rolled.fold(self._con, upto, least) and upto is not None:
+                self._write("meta", meta_frame({_FOLDED: json.dumps({**self.folded, **upto}, sort_keys=True)}))
+
+    @property
+    def folded(self) -> dict[str, int]:
+        """By partition the offset before which rollups may have been folded: no resume goes back behind it."""
+        folded: dict[str, int] = json.loads(self.meta().get(_FOLDED, "{}"))
+        return folded
 
     def sweep(self, keep: Collection[str] = ()) -> None:
         """Remove files of events that do not count, but for those to be kept (paths relative to the data directory).

@@ -21,7 +21,7 @@ from connectors.kafka.envelope import PIECE_HEADER, Envelope, packed, pieces
 from connectors.kafka.outbox import Outbox
 from connectors.kafka.settings import KafkaError, KafkaSettings
 from connectors.kafka.tail import tail
-from connectors.lake_files import LakeFiles
+from connectors.lake_files import ROLLED, LakeFiles
 from connectors.schema import TABLES
 from flows import results
 from flows.detect import ShardInput
@@ -33,6 +33,7 @@ from flows.results import Begun, Records, Told
 from flows.sink import Counts, Stored
 from operators.clock import NEVER
 from operators.output import Output
+from operators.rollup import rollup
 from operators.settings import Settings
 
 MESSAGE_ROWS = 50_000  # events in a message
@@ -91,6 +92,8 @@ class _LakeState:
         if lake is not None:
             for name, frames in rows.items():
                 frame = pl.concat(frames)
+                if name == "events":
+                    self.staged += lake.stage(part, ROLLED, rollup(frame), first)
                 if TABLES[name].upsert:  # all rows of a file are of one version
                     frame = frame.unique(list(TABLES[name].key), keep="last", maintain_order=True)
                 self.staged += lake.stage(part, name, frame, first)

@@ -160,6 +160,9 @@ class LivePipeline(Serving):
             catching_up=max(self._behind - self._progress.committed, 0),
         )
 
+    def _safe(self) -> dict[str, int]:
+        return {PARTITION: self._progress.safe}
+
     # ------------------------------------------------------------ the dataflow
 
     def _run(self) -> None:

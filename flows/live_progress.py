@@ -16,10 +16,12 @@ class LiveProgress:
     """Offsets of the log's one partition, and instants in µs.
 
     taken: the source has read up to here. committed: the store holds what came of the records before. now: the ingest
-    time of the last record committed. timer: when time alone changes something next. open_incidents: that are live.
+    time of the last record committed. timer: when time alone changes something next. safe: no snapshot that a run may
+    go on from begins before.
     """
 
     taken: int = 0
     committed: int = 0
     now: int = NEVER
     timer: int = FOREVER
+    safe: int = 0

@@ -80,6 +80,7 @@ class LivePartition(StatefulSinkPartition[Stored | Published, bytes]):
         self._published: list[Published] = []
         self._reached = {str(n): self._shown for n in range(shards)}
         self._over = NEVER
+        self._snapshots = [0, 0]  # where the two before this one began, of those that this run took
         self._tenants = Tenants(store)
         self._lake = -PUBLISH  # a new service is soon to be read from the command line, too
 
@@ -104,7 +105,9 @@ class LivePartition(StatefulSinkPartition[Stored | Published, bytes]):
             self._show()
         self._store.write()
         # What was over two snapshots ago is over in every snapshot that a run may still begin from.
-        self._store.maintain(self._forgotten[0])
+        # So it is with what was read.
+        self._progress.safe, self._snapshots = self._snapshots[0], [self._snapshots[1], self._position.next_offset]
+        self._store.maintain(self._forgotten[0], {PARTITION: self._progress.safe})
         self._forgotten = [self._forgotten[1], self._over]
         if self._lake_upto < self._shown and time.monotonic() - self._lake >= PUBLISH:
             self._publish_lake()

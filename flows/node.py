@@ -325,7 +325,7 @@ class NodePipeline(Serving):
                 maintained = time.monotonic()
                 self._store.write()
                 if self._materializer.forgotten != NEVER:
-                    self._store.maintain(self._materializer.forgotten)
+                    self._store.maintain(self._materializer.forgotten, None)
             if time.monotonic() - published > PUBLISH:
                 published = time.monotonic()
                 self._publish_lake()

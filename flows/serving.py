@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from threading import Event as Flag
 from threading import Thread
@@ -13,7 +13,7 @@ import duckdb
 import structlog
 
 from connectors.live_store import LiveStore, StoreClosedError
-from connectors.pipeline import Unavailable
+from connectors.pipeline import RolledUp, Unavailable
 from connectors.store import StoreError
 
 WRITE_EVERY = 0.25  # seconds between writes of what the store shows
@@ -40,6 +40,15 @@ class Serving:
         """A connection to the store as it is now. Raises Unavailable where it is being opened again."""
         with opened(), self._store.reading() as connection:
             yield connection
+
+    def roll_up(self, workspace: str, start: int, end: int) -> RolledUp:
+        """See `connectors.pipeline.Pipeline`."""
+        with opened():
+            return self._store.roll_up_again(workspace, start, end, self._safe())
+
+    def _safe(self) -> Mapping[str, int] | None:
+        """By partition the offset that no snapshot begins before; None where there are no snapshots."""
+        return None
 
     def active(self) -> dict[str, int]:
         """How many incidents are `Open` and `Recovering`. Raises Unavailable."""

@@ -22,6 +22,9 @@ _LOG = math.log(GAMMA)
 # The bin of SMALLEST becomes 1: bins of positive numbers are positive.
 _SHIFT = 1 - math.ceil(math.log(SMALLEST) / _LOG)
 
+# `value_of` in SQL, of a column `bin`.
+SQL_VALUE = f"CASE WHEN bin = 0 THEN 0.0 ELSE sign(bin) * {2 / (GAMMA + 1)!r} * {GAMMA!r} ** (abs(bin) - {_SHIFT}) END"
+
 Ints = NDArray[np.int64]
 Floats = NDArray[np.float64]
 

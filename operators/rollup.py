@@ -33,6 +33,8 @@ DIMENSIONS = (
     "tag",
     "session",  # the tenant of a `tool_call`
 )
+# What is kept where everything else is put together.
+SOURCE = ("workspace", "stream", "source")
 # Sums are whole millionths, so that no grouping of additions changes a result; what is larger counts as this.
 MILLIONTHS = 1_000_000
 _MOST = 9_000_000_000_000
@@ -42,6 +44,7 @@ ROLLUP: dict[str, pl.DataType] = {
     **{name: pl.String() for name in DIMENSIONS},
     "count": pl.Int64(),
     "errors": pl.Int64(),
+    "value_count": pl.Int64(),  # events that have a value
     "total": pl.Int64(),  # of the values, in millionths
     "bins": pl.List(pl.Int16()),  # ascending
     "bin_counts": pl.List(pl.Int64()),
@@ -197,6 +200,7 @@ def _sums(
             *(pick(its, of[shown]).alias(name) for name, its, of in zip(DIMENSIONS, texts, kept, strict=True)),
             pl.Series("count", np.add.reduceat(count[order], begins)),
             pl.Series("errors", np.add.reduceat(errors[order].astype(np.int64), begins)),
+            pl.Series("value_count", np.diff(np.concatenate([[0], summed.cumsum()])[offsets])),
             pl.Series("total", _saturated(total[order], begins)),
             _lists("bins", offsets, (entries % width + low).astype(np.int16)),
             _lists("bin_counts", offsets, summed),
@@ -216,11 +220,11 @@ def _ranked(texts: list[str | None]) -> Ints:
 
 def _saturated(total: Ints, begins: Ints) -> Ints:
     """Sums of runs, held within what an integer can be."""
-    sums = np.add.reduceat(total, begins)
+    sums: Ints = np.add.reduceat(total, begins)
     about = np.add.reduceat(total.astype(np.float64), begins)
-    limit = float(_MOST * MILLIONTHS)
-    held: Ints = np.where(np.abs(about) > limit, np.copysign(limit, about), sums).astype(np.int64)
-    return held
+    limit = _MOST * MILLIONTHS
+    sums[about > limit], sums[about < -limit] = limit, -limit
+    return sums
 
 
 def _lists(name: str, offsets: Ints, values: NDArray[np.integer]) -> pl.Series:

@@ -1,23 +1,32 @@
-"""How many, how long, how much: rows of the rollups for a question, exact to the microsecond at both ends."""
+"""How many, how long, how much: rows of the rollups for a question, exact to the microsecond at both ends.
+
+Whole hours come from rows of hours, where these tell enough apart; the minutes before and after from rows of minutes;
+the parts of a minute at both ends from the events themselves, as does what is shown and not yet written.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import polars as pl
 from duckdb import DuckDBPyConnection
 
-from operators.events import MINUTE
-from operators.rollup import DIMENSIONS, READS, merged, rollup
+from connectors.rolled import HOURS, MINUTES, SOURCES
+from operators.events import EVENTS, HOUR, MINUTE
+from operators.rollup import DIMENSIONS, MILLIONTHS, READS, SOURCE, merged, rollup
 from query_api.fetch import fetch
 
 BY = tuple(name for name in DIMENSIONS if name != "workspace")
+Span = tuple[int, int]  # µs, the end exclusive
+_TOLD = ("count", "errors", "values", "sum", "bins", "bin_counts")
+_EVENTS = {name: EVENTS[name] for name in READS}
+_READS = ", ".join(f'"{name}"' for name in READS)
 
 
 @dataclass(frozen=True, slots=True)
 class Wanted:
-    """What to look at. start, end: µs since 1970, UTC; `end` is exclusive. streams: of these.
+    """What to look at. start, end: µs since 1970, UTC; `end` is exclusive. streams: of these, all where there are none.
 
     where: by dimension the values that count, None among them for events that have none. by: the dimensions to tell
     apart. grain: µs, a divisor of all buckets that the rows are to be put into: MINUTE, or HOUR (cheaper). values: with
@@ -40,31 +49,112 @@ def select(con: DuckDBPyConnection, wanted: Wanted) -> pl.DataFrame:
     `bin_counts`, see `operators.histogram`.
 
     Rows of equal start and dimensions may come several times; `operators.rollup.added` adds them up. In no order. A
-    bucket that the window cuts holds only what lies within the window.
+    bucket that the window cuts holds only what lies within the window. Raises QueryError.
     """
-    columns = ", ".join(f'"{name}"' for name in READS)
+    rows = [_stored(con, wanted, *piece) for piece in _pieces(wanted)]
+    spans = _edges(wanted)
+    if spans:
+        rows.append(_of_events(con, wanted, "events", spans))
+    whole = _whole(wanted)
+    if whole and _is_unwritten(con):
+        rows.append(_of_events(con, wanted, "mem_events", [whole]))
+    return pl.concat(rows) if rows else _shaped(merged(rollup(pl.DataFrame(schema=_EVENTS))), wanted)
+
+
+def _whole(wanted: Wanted) -> Span | None:
+    """The whole minutes of the window."""
+    first, last = -(-wanted.start // MINUTE) * MINUTE, wanted.end // MINUTE * MINUTE
+    return (first, last) if first < last else None
+
+
+def _edges(wanted: Wanted) -> list[Span]:
+    """What no whole minute covers."""
+    whole = _whole(wanted)
+    spans = [(wanted.start, wanted.end)] if whole is None else [(wanted.start, whole[0]), (whole[1], wanted.end)]
+    return [(start, end) for start, end in spans if start < end]
+
+
+def _pieces(wanted: Wanted) -> list[tuple[str, Span]]:
+    """Which rows tell of the whole minutes: tables and spans."""
+    whole = _whole(wanted)
+    if whole is None:
+        return []
+    start, end = whole
+    used = {*wanted.by, *wanted.where}
+    first, last = -(-start // HOUR) * HOUR, end // HOUR * HOUR
+    if wanted.grain < HOUR or "session" in used or first >= last:
+        return [(MINUTES, whole)]
+    by_hour = SOURCES if used <= set(SOURCE) else HOURS
+    pieces = [(MINUTES, (start, first)), (by_hour, (first, last)), (MINUTES, (last, end))]
+    return [(table, (start, end)) for table, (start, end) in pieces if start < end]
+
+
+def _stored(con: DuckDBPyConnection, wanted: Wanted, table: str, span: Span) -> pl.DataFrame:
+    condition, values = _conditions(wanted)
+    start = "date_trunc('hour', start)" if wanted.grain >= HOUR else "start"
+    by = "".join(f'"{name}", ' for name in wanted.by)
+    if wanted.values:
+        told, group = '"count", errors, value_count, total / 1e6, bins, bin_counts', ""
+    else:
+        told = 'sum("count")::BIGINT, sum(errors)::BIGINT, sum(value_count)::BIGINT, sum(total) / 1e6'
+        group = f" GROUP BY {', '.join(str(n + 1) for n in range(len(wanted.by) + 1))}"
+    rows = fetch(
+        con,
+        f"SELECT epoch_us({start}), {by}{told} FROM {table} WHERE start >= make_timestamptz($first::BIGINT) "
+        f"AND start < make_timestamptz($last::BIGINT) AND {condition}{group}",
+        **values,
+        first=span[0],
+        last=span[1],
+    )
+    rows.columns = ["start", *wanted.by, *_TOLD[: len(rows.columns) - 1 - len(wanted.by)]]
+    return rows.cast({"sum": pl.Float64, **({"bins": pl.List(pl.Int16)} if wanted.values else {})})
+
+
+def _of_events(con: DuckDBPyConnection, wanted: Wanted, table: str, spans: Sequence[Span]) -> pl.DataFrame:
+    times = " OR ".join(
+        f"time >= make_timestamptz({start}::BIGINT) AND time < make_timestamptz({end}::BIGINT)" for start, end in spans
+    )
+    streams = {"streams": list(wanted.streams)} if wanted.streams else {}
+    stream = " AND list_contains($streams, stream)" if streams else ""
     events = fetch(
         con,
-        f"SELECT {columns} FROM events WHERE workspace = $workspace AND list_contains($streams, stream) "
-        "AND time >= make_timestamptz($start::BIGINT) AND time < make_timestamptz($end::BIGINT)",
+        f"SELECT {_READS} FROM {table} WHERE ({times}) AND workspace = $workspace{stream}",
         workspace=wanted.workspace,
-        streams=list(wanted.streams),
-        start=wanted.start,
-        end=wanted.end,
+        **streams,
     )
     rows = rollup(events)
     for name, accepted in wanted.where.items():
-        rows = rows.filter(
-            pl.col(name).is_in([text for text in accepted if text is not None])
-            | (pl.col(name).is_null() if None in accepted else pl.lit(False))
-        )
-    rows = merged(rows, wanted.grain, wanted.by)
-    return rows.select(
+        rows = rows.filter(pl.col(name).is_in(pl.lit(pl.Series(accepted, dtype=pl.String)).implode(), nulls_equal=True))
+    return _shaped(rows, wanted)
+
+
+def _shaped(rows: pl.DataFrame, wanted: Wanted) -> pl.DataFrame:
+    return merged(rows, wanted.grain, wanted.by).select(
         pl.col("start").to_physical(),
         *wanted.by,
         "count",
         "errors",
-        pl.col("bin_counts").list.sum().cast(pl.Int64).alias("values"),
-        (pl.col("total") / 1_000_000).alias("sum"),
+        pl.col("value_count").alias("values"),
+        (pl.col("total") / MILLIONTHS).alias("sum"),
         *(("bins", "bin_counts") if wanted.values else ()),
     )
+
+
+def _conditions(wanted: Wanted) -> tuple[str, dict[str, object]]:
+    """What rows must be like, as SQL with its values."""
+    parts, values = ["workspace = $workspace"], {"workspace": wanted.workspace}
+    found: dict[str, object] = dict(values)
+    if wanted.streams:
+        parts.append("list_contains($streams, stream)")
+        found["streams"] = list(wanted.streams)
+    for name, accepted in wanted.where.items():
+        some = f'list_contains($is_{name}, "{name}")'
+        parts.append(f'({some} OR "{name}" IS NULL)' if None in accepted else some)
+        found[f"is_{name}"] = [text for text in accepted if text is not None]
+    return " AND ".join(parts), found
+
+
+def _is_unwritten(con: DuckDBPyConnection) -> bool:
+    """Whether the connection shows events that are not yet written."""
+    sql = "SELECT count(*) FROM duckdb_views() WHERE view_name = 'mem_events'"
+    return bool(con.execute(sql).fetchall()[0][0])

@@ -135,7 +135,7 @@ def test_a_question_sees_one_instant(store: LiveStore) -> None:
         assert told(con) == expected(FIRST)
         store.accept(changes(4, **SECOND))
         store.write()
-        store.maintain(0)
+        store.maintain(0, {})
         assert told(con) == expected(FIRST)
     assert seen(store) == expected(BOTH)
 
@@ -451,7 +451,7 @@ def test_old_news_go_and_numbers_go_on(store: LiveStore, monkeypatch: pytest.Mon
     monkeypatch.setattr(live_store, "FEED_ROWS", 2)
     store.accept(changes(1, incidents=[live("i")], transitions=[moved("i", n, n) for n in range(5)]))
     store.write()
-    store.maintain(0)
+    store.maintain(0, {})
     assert store.cursor().execute("SELECT seq FROM feed ORDER BY seq").fetchall() == [(4,), (5,)]
     with reopened(store) as again:
         assert again.feed_end == 5
@@ -489,9 +489,9 @@ def test_what_is_over_moves_to_the_past_and_nobody_notices(store: LiveStore) -> 
     store.write()
     before = seen(store)
     at = int(t(5).timestamp()) * 1_000_000
-    store.maintain(at)  # closed at this instant: a microsecond too early
+    store.maintain(at, {})  # closed at this instant: a microsecond too early
     assert halves(store)["incidents"] == (4, 0)
-    met = watched(store, lambda: store.maintain(at + 1))
+    met = watched(store, lambda: store.maintain(at + 1, {}))
     assert all(each == before for each in met)
     assert seen(store) == before
     assert halves(store) == {
@@ -508,7 +508,7 @@ def test_what_can_still_change_stays(store: LiveStore, change: dict[str, Any]) -
     """What moved too early could never be reopened: there would be two rows of it."""
     store.accept(changes(1, incidents=[live("i", settled=True, closed=5) | change]))
     store.write()
-    store.maintain(int(t(60).timestamp()) * 1_000_000)
+    store.maintain(int(t(60).timestamp()) * 1_000_000, {})
     assert halves(store)["incidents"] == (1, 0)
 
 
@@ -521,7 +521,7 @@ def test_a_move_that_fails_anywhere_moves_nothing(store: LiveStore) -> None:
     for statement in count():
         try:
             with before_each_statement(store, crash_at(statement)):
-                store.maintain(at)
+                store.maintain(at, {})
         except Crash:
             assert seen(store) == before
         else:
@@ -537,6 +537,6 @@ def test_events_are_seen_once_while_they_move_into_files(
     store.accept(changes(10, events=happened(*range(10))))
     store.write()
     before = seen(store)
-    assert all(each == before for each in watched(store, lambda: store.maintain(0)))
+    assert all(each == before for each in watched(store, lambda: store.maintain(0, {})))
     assert (seen(store), store.hot_rows) == (before, 0)
     assert list((tmp_path / "lake" / "events").rglob("*.parquet"))

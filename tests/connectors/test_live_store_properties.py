@@ -192,7 +192,7 @@ class Played:
     def maintain(self, minute: int) -> None:
         """As at a snapshot, which is where a restart begins."""
         self.store.write()
-        self.store.maintain(int(t(minute).timestamp()) * 1_000_000)
+        self.store.maintain(int(t(minute).timestamp()) * 1_000_000, {})
         self.began = self.model.upto
         over = {
             row["id"]

@@ -320,7 +320,7 @@ class Node:
     def maintain(self) -> None:
         self.store.write()
         if self.materializer.forgotten != NEVER:
-            self.store.maintain(self.materializer.forgotten)
+            self.store.maintain(self.materializer.forgotten, None)
             note("maintained")
         self.check()
 

@@ -1,0 +1,152 @@
+"""Rollups in the store: minutes as `operators.rollup` makes them, and hours as sums of them, for those who ask less.
+
+What a flush brings is rolled up and written in its transaction, with the position it reaches. So rollups are exactly
+once as events are: where a run goes on from a snapshot, rows beyond it go, and come again. A late event is one more row
+of its own minute: rows of a key add up, wherever they stand. `fold` makes one of those that no snapshot can take back.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+import duckdb
+import polars as pl
+
+from connectors.pipeline import RolledUp
+from connectors.schema import BOOKKEEPING, column_list
+from connectors.sql import SCRATCH, scratch
+from operators.events import HOUR, MINUTE
+from operators.histogram import SQL_VALUE
+from operators.rollup import DIMENSIONS, READS, ROLLUP, SOURCE, hours, merged, rollup
+
+MINUTES, HOURS, SOURCES = LEVELS = ("rollup_minutes", "rollup_hours", "rollup_sources")
+# Rows of minutes that are worth folding.
+FOLD = 20_000
+VIEWS = ("rollup_1m", "histogram_1m")
+AGAIN = "rolled_again"  # in `meta`: how often rows were replaced
+_COLUMNS = column_list(BOOKKEEPING[MINUTES])
+_KEPT = ", ".join(f'"{name}"' for name in ROLLUP)
+
+
+def levels(events: pl.DataFrame) -> dict[str, pl.DataFrame]:
+    """The rows of each level for some events (EVENTS columns, at least READS)."""
+    return _levels(rollup(events))
+
+
+def _levels(minutes: pl.DataFrame) -> dict[str, pl.DataFrame]:
+    by_hour = hours(minutes)
+    return {MINUTES: minutes, HOURS: by_hour, SOURCES: merged(by_hour, HOUR, SOURCE)}
+
+
+def write(con: duckdb.DuckDBPyConnection, events: pl.DataFrame) -> None:
+    """Roll up what a flush brings, in its transaction. events: EVENTS columns."""
+    for part in events.partition_by("partition", maintain_order=True):
+        partition, offset = part["partition"][0], part["offset"].max()
+        for name, rows in levels(part.select(READS)).items():
+            _insert(con, name, rows.with_columns(partition=pl.lit(partition), offset=pl.lit(offset, pl.Int64)))
+
+
+def fold(con: duckdb.DuckDBPyConnection, upto: Mapping[str, int] | None = None, least: int = FOLD) -> bool:
+    """Make one row of those with equal keys, in a transaction, where there are so many new ones of minutes; return
+    whether there are. upto: by partition the offset before which nothing is taken back any more; None: nothing is."""
+    new, values = _before(upto)
+    [(count,)] = con.execute(f"SELECT count(*) FROM {MINUTES} WHERE {new}", values).fetchall()
+    if count < max(least, 1):
+        return False
+    for name in LEVELS:
+        # With those of the same time that were folded before, so that there is one row a key.
+        chosen = f'({new} OR "offset" IS NULL AND start IN (SELECT start FROM {name} WHERE {new}))'
+        rows = con.sql(f"SELECT {_KEPT} FROM {name} WHERE {chosen}", params=values).pl()
+        con.execute(f"DELETE FROM {name} WHERE {chosen}", values)
+        _insert(con, name, _settled(merged(rows, MINUTE)))
+    return True
+
+
+def replace(
+    con: duckdb.DuckDBPyConnection,
+    workspace: str,
+    start: int,
+    end: int,
+    upto: Mapping[str, int] | None,
+) -> RolledUp:
+    """Make a workspace's rows of the whole hours [start, end), µs, once more of its events, in a transaction.
+
+    Rows that a snapshot may take back stay as they are, see `fold`.
+    """
+    new, reached = _before(upto)
+    span = {"workspace": workspace, "start": start, "end": end}
+    within = (
+        "workspace = $workspace AND {0} >= make_timestamptz($start::BIGINT) AND {0} < make_timestamptz($end::BIGINT)"
+    )
+    reads = ", ".join(f'"{name}"' for name in READS)
+    events = con.sql(
+        f"SELECT {reads} FROM events WHERE {within.format('time')} AND {new}", params={**span, **reached}
+    ).pl()
+    chosen = f'("offset" IS NULL OR {new}) AND {within.format("start")}'
+    changed, before = False, 0
+    for name, rows in levels(events).items():
+        held = con.sql(f"SELECT {_KEPT} FROM {name} WHERE {chosen}", params={**span, **reached}).pl()
+        held = merged(held, MINUTE)
+        if name == MINUTES:
+            before = int(held["count"].sum())
+        if not held.equals(rows):
+            changed = True
+            con.execute(f"DELETE FROM {name} WHERE {chosen}", {**span, **reached})
+            _insert(con, name, _settled(rows))
+    return RolledUp(start, end, before, events.height, changed)
+
+
+def view(name: str, source: str) -> str:
+    """Return the SELECT of `rollup_1m` or `histogram_1m` over rows of minutes, of which several may have one key."""
+    key = ", ".join(f'"{dimension}"' for dimension in DIMENSIONS)
+    if name == "rollup_1m":
+        return (
+            f'SELECT start AS "minute", {key}, sum("count")::BIGINT AS "count", sum(errors)::BIGINT AS errors, '
+            "sum(value_count)::BIGINT AS value_count, sum(total) / 1e6 AS value_sum "
+            f"FROM {source} GROUP BY ALL"
+        )
+    bins = f"SELECT start, {key}, unnest(bins)::BIGINT AS bin, unnest(bin_counts) AS n FROM {source}"
+    return (
+        f'SELECT start AS "minute", {key}, bin, {SQL_VALUE} AS "value", sum(n)::BIGINT AS "count" '
+        f"FROM ({bins}) GROUP BY ALL"
+    )
+
+
+def views(source: str) -> dict[str, str]:
+    """Return the SELECTs of both views."""
+    return {name: view(name, source) for name in VIEWS}
+
+
+def days(con: duckdb.DuckDBPyConnection) -> dict[str, str]:
+    """Return the days (UTC) that there are, ascending, each with a text that is another one once its rows are."""
+    sums = "sum(\"count\") || ' ' || sum(errors) || ' ' || sum(total)"
+    again = f"coalesce((SELECT value FROM meta WHERE key = '{AGAIN}'), '0')"
+    day = "strftime(start, '%Y-%m-%d')"
+    sql = f"SELECT {day} AS day, {sums} || ' ' || {again} FROM {SOURCES} GROUP BY day ORDER BY day"
+    return dict(con.execute(sql).fetchall())
+
+
+def write_day(con: duckdb.DuckDBPyConnection, day: str, folder: Path) -> None:
+    """Write a day's minutes, a row a key, as `data.parquet` in `folder`."""
+    within = "start >= $day::TIMESTAMPTZ AND start < $day::TIMESTAMPTZ + INTERVAL 1 DAY"
+    rows = con.sql(f"SELECT {_KEPT} FROM {MINUTES} WHERE {within}", params={"day": f"{day}T00:00:00Z"}).pl()
+    folder.mkdir(parents=True)
+    merged(rows, MINUTE).write_parquet(folder / "data.parquet", compression="zstd", compression_level=1)
+
+
+def _before(upto: Mapping[str, int] | None) -> tuple[str, dict[str, object]]:
+    """A condition for rows with a position that nothing takes back any more, and its values."""
+    if upto is None:
+        return '"offset" IS NOT NULL', {}
+    reached = "list_extract($reached, list_position($partitions, partition))"
+    return f'"offset" < {reached}', {"partitions": list(upto), "reached": list(upto.values())}
+
+
+def _settled(rows: pl.DataFrame) -> pl.DataFrame:
+    return rows.with_columns(partition=pl.lit(None, pl.String), offset=pl.lit(None, pl.Int64))
+
+
+def _insert(con: duckdb.DuckDBPyConnection, name: str, rows: pl.DataFrame) -> None:
+    with scratch(con, rows):
+        con.execute(f'INSERT INTO "{name}" ({_COLUMNS}) SELECT {_COLUMNS} FROM {SCRATCH}')

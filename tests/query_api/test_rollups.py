@@ -1,0 +1,168 @@
+"""Rows for a question, out of minutes, hours, events and memory: the same as counting the events one by one."""
+
+import math
+import tempfile
+from collections import defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from connectors import rolled
+from connectors.live_store import LiveStore
+from connectors.memtable import Changes
+from connectors.store import Position
+from operators.events import HOUR, MINUTE
+from operators.rollup import DIMENSIONS, added
+from query_api.rollups import BY, Wanted, select
+from tests.operators.test_rollup import START, dimensions, events, fails, frame
+
+FIRST = int(START.timestamp()) * 1_000_000
+
+
+@contextmanager
+def opened() -> Iterator[LiveStore]:
+    """An empty store of the service."""
+    with tempfile.TemporaryDirectory() as folder, LiveStore.create(Path(folder) / "store.duckdb", 1) as store:
+        yield store
+
+
+def changes(given: list[dict[str, Any]], first: int, last: int) -> Changes:
+    """What the dataflow brings of these events; `at` is when they were taken, as for late ones."""
+    rows = frame([{**row, "at": START, "ingested_at": START, "late": False} for row in given[first:last]])
+    return Changes({"events": rows} if rows.height else {}, None, {"p": Position(last)})
+
+
+@st.composite
+def questions(draw: st.DrawFn) -> Wanted:
+    """Any window, aligned or not, any dimensions, any filter."""
+    grain = draw(st.sampled_from([MINUTE, HOUR]))
+    edge = st.one_of(
+        st.integers(-10, 2 * HOUR + 10),
+        st.integers(0, 120).map(lambda n: n * MINUTE),
+        st.sampled_from([0, HOUR, 2 * HOUR]),
+    )
+    start, end = sorted((draw(edge), draw(edge)))
+    where = draw(
+        st.fixed_dictionaries(
+            {},
+            optional={
+                "type": st.just(("passed", "error")),
+                "guardian": st.sampled_from([("g1", None), ("s1",), (None,)]),
+                "session": st.just(("t1",)),
+                "environment": st.just(("live",)),
+            },
+        )
+    )
+    by = draw(st.sampled_from([(), ("source",), ("stream", "source"), ("type", "code"), ("session",), BY]))
+    streams = draw(st.sampled_from([(), ("verdict",), ("tool_call", "log"), ("nothing",)]))
+    return Wanted("w1", streams, FIRST + start, FIRST + end, where, by, grain, draw(st.booleans()))
+
+
+def counted(given: list[dict[str, Any]], wanted: Wanted) -> dict[tuple[Any, ...], list[Any]]:
+    """Bucket and dimensions to [count, errors, values], one event after the other."""
+    found: dict[tuple[Any, ...], list[Any]] = defaultdict(lambda: [0, 0, []])
+    for row in given:
+        micros = FIRST + (row["time"] - START) // timedelta(microseconds=1)
+        said = dict(zip(DIMENSIONS, dimensions(row), strict=True))
+        if (
+            wanted.start <= micros < wanted.end
+            and said["workspace"] == wanted.workspace
+            and (not wanted.streams or row["stream"] in wanted.streams)
+            and all(said[name] in accepted for name, accepted in wanted.where.items())
+        ):
+            cell = found[micros // wanted.grain * wanted.grain, *(said[name] for name in wanted.by)]
+            cell[0] += 1
+            cell[1] += fails(row)
+            if row["value"] is not None and not math.isnan(row["value"]):
+                cell[2].append(row["value"])
+    return dict(found)
+
+
+def check(store: LiveStore, given: list[dict[str, Any]], wanted: Wanted) -> None:
+    """The store tells of these events what counting them tells."""
+    with store.reading() as con:
+        rows = select(con, wanted)
+    expected = counted(given, wanted)
+    keys = sorted({tuple(key) for key in rows.select("start", *wanted.by).iter_rows()}, key=str)
+    assert keys == sorted(expected, key=str)
+    group = np.array([keys.index(key) for key in rows.select("start", *wanted.by).iter_rows()], np.int64)
+    found = added(rows, group, len(keys), [0.5, 0.99] if wanted.values else [])
+    for n, key in enumerate(keys):
+        count, errors, values = expected[key]
+        assert (found.count[n], found.errors[n], found.values[n]) == (count, errors, len(values))
+        assert found.sum[n] == pytest.approx(math.fsum(values), rel=1e-9, abs=1e-6 * count)
+        if wanted.values and values:
+            exact = [sorted(values)[math.ceil(rank * len(values)) - 1] for rank in (0.5, 0.99)]
+            assert found.quantiles[n] == pytest.approx(exact, rel=0.0100001, abs=1e-6)
+
+
+@settings(max_examples=40)
+@given(events(), st.data())
+def test_any_question_is_answered_as_if_events_were_counted(given: list[dict[str, Any]], data: st.DataObject) -> None:
+    """Whatever is in memory, written, folded, or came again after a crash."""
+    with opened() as store:
+        shown, snapshots = 0, [0, 0]
+        for _ in range(data.draw(st.integers(1, 8))):
+            match data.draw(st.sampled_from(["show", "show", "write", "snapshot", "crash", "again"])):
+                case "show":
+                    upto = data.draw(st.integers(shown, len(given)))
+                    store.accept(changes(given, shown, upto))
+                    shown = upto
+                case "write":
+                    store.write()
+                case "snapshot":
+                    store.write()
+                    store.fold({"p": snapshots[0]}, least=1)
+                    snapshots = [snapshots[1], shown]
+                case "crash":  # the run goes on from a snapshot, maybe the one before the last
+                    shown = data.draw(st.sampled_from(snapshots))
+                    snapshots = [min(shown, each) for each in snapshots]
+                    store.repeat({"p": shown})
+                case "again":
+                    hour = data.draw(st.integers(0, 1)) * HOUR
+                    store.write()
+                    done = store.roll_up_again("w1", FIRST + hour, FIRST + hour + HOUR, {"p": snapshots[0]})
+                    assert not done.changed
+            check(store, given[:shown], data.draw(questions()))
+        store.write()
+        store.fold(least=1)
+        check(store, given[:shown], data.draw(questions()))
+        folded = store.cursor().sql(
+            f"SELECT count(*), count(DISTINCT (start, {', '.join(DIMENSIONS)})) FROM rollup_minutes"
+        )
+        [(count, keys)] = folded.fetchall()
+        assert count == keys
+
+
+def test_a_rollup_that_was_lost_is_made_again() -> None:
+    """What a window of the past should be follows from its events; the caller learns whether it was."""
+    given = [
+        {"time": START + timedelta(minutes=n), "workspace": w, "stream": "log", "source": "s", "value": 1.0,
+         "type": "x", "partition": "p", "offset": n, **dict.fromkeys(("code", "tenant", "severity", "attributes"))}
+        for n, w in enumerate(["w1", "w2"] * 50)
+    ]  # fmt: skip
+    with opened() as store:
+        store.accept(changes(given, 0, 100))
+        store.write()
+        store.fold(least=1)
+        store._con.execute("DELETE FROM rollup_minutes WHERE start >= $1", [START + timedelta(minutes=30)])
+        store._con.execute("DELETE FROM rollup_hours WHERE workspace = 'w1'")
+        done = store.roll_up_again("w1", FIRST + 45 * MINUTE, FIRST + 50 * MINUTE, None)  # whole hours are made again
+        assert done.changed
+        assert (done.start, done.end) == (FIRST, FIRST + HOUR)
+        assert (done.events_before, done.events_after) == (15, 30)
+        for grain in (MINUTE, HOUR):
+            check(store, given, Wanted("w1", (), FIRST, FIRST + HOUR, by=("source", "type"), grain=grain))
+        left = Wanted("w2", (), FIRST, FIRST + HOUR)
+        with store.reading() as con:
+            assert select(con, left)["count"].sum() == 15  # another workspace's are not touched
+        assert not store.roll_up_again("w1", FIRST, FIRST + HOUR, None).changed
+        names = rolled.days(store.cursor())
+        assert list(names) == ["2026-05-01"]
