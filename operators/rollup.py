@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from operators.events import HOUR, MINUTE, TIMESTAMP
 from operators.frames import empty, pick
 from operators.histogram import Floats, Ints, bins_of, quantiles
+from operators.json_keys import texts_of
 from operators.texts import coded
 
 # What a row is about. What a stream does not have is null.
@@ -56,6 +57,7 @@ _ATTRIBUTES: Mapping[str, Mapping[str, str]] = {
     "tool_call": {"guardian": "guardian_id", "environment": "environment", "tag": "tag"},
     "identity": {"guardian": "guardian_id", "label": "nhi_label", "environment": "environment", "tag": "tag"},
 }
+_SAMPLE = 1_000
 _READ = ("guardian_id", "guardian_name", "nhi_label", "environment", "tag")
 
 
@@ -129,25 +131,30 @@ def is_error(events: pl.DataFrame) -> pl.Series:
 
 def _of_attributes(events: pl.DataFrame, streams: set[str]) -> dict[str, pl.Series | None]:
     """The dimensions that the attributes of these streams hold."""
-    stream, stream_names = coded(events["stream"])
-    number, texts = coded(events["attributes"].set(~events["stream"].is_in(sorted(streams)), None))
-    said = pl.DataFrame({"attributes": pl.Series(values=texts, dtype=pl.String)})
-    # Most events name few guardians: each text is read once. A key that no text has is not looked for.
-    looked = [name for name in _READ if said["attributes"].str.contains(f'"{name}"', literal=True).any()]
-    values = said.select(pl.col("attributes").str.json_path_match(f"$['{name}']").alias(name) for name in looked)
+    stream, names = coded(events["stream"])
+    said = events["attributes"].set(~events["stream"].is_in(sorted(streams)), None)
+    values = _said_under(said, _READ)
     found: dict[str, pl.Series | None] = {}
     for dimension in ("guardian", "label", "environment", "tag"):
-        codes = np.zeros(len(number), np.int64)
-        column = [None]
-        for at, name in enumerate(stream_names):
-            key = _ATTRIBUTES.get(name or "", {}).get(dimension)
-            if key in looked:
-                mine = stream == at
-                codes[mine] = number[mine] + len(column)
-                column += values[key].to_list()
-        if len(column) > 1:
-            found[dimension] = pick(column, codes)
+        by_stream = {n: _ATTRIBUTES.get(name or "", {}).get(dimension) for n, name in enumerate(names)}
+        used = {key for key in by_stream.values() if key is not None}
+        if len(used) == 1 and len(streams) == len([key for key in by_stream.values() if key is not None]):
+            found[dimension] = values[used.pop()]
+        elif used:
+            column = pl.Series(values=[None], dtype=pl.String).new_from_index(0, events.height)
+            for n, key in by_stream.items():
+                if key is not None:
+                    column = column.zip_with(pl.Series(stream != n), values[key])
+            found[dimension] = column
     return found
+
+
+def _said_under(objects: pl.Series, keys: Sequence[str]) -> dict[str, pl.Series]:
+    """`texts_of`; where few texts come again and again each is read once."""
+    if objects.head(_SAMPLE).n_unique() > _SAMPLE // 4:
+        return texts_of(objects, keys)
+    numbers, texts = coded(objects)
+    return {key: column[numbers] for key, column in texts_of(pl.Series(values=texts, dtype=pl.String), keys).items()}
 
 
 def _sums(

@@ -1,0 +1,66 @@
+"""What the bytes say is what the definition says."""
+
+import json
+
+import polars as pl
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from operators.fields import text_of
+from operators.json_keys import texts_of
+
+KEYS = ("tag", "guardian_id", "e")
+NAMES = st.sampled_from([*KEYS, "ta", "tagg", "other", 'q"uote', "back\\slash", "Ж"])
+TEXTS = st.sampled_from(["", "x", 'a "tag": "b"', "\\", "Ж", "{", "]"])
+VALUES = st.recursive(
+    st.one_of(st.none(), st.booleans(), st.integers(-9, 9), TEXTS),
+    lambda inner: st.one_of(st.lists(inner, max_size=3), st.dictionaries(NAMES, inner, max_size=3)),
+    max_leaves=6,
+)
+
+
+@st.composite
+def objects(draw: st.DrawFn) -> str | None:
+    """JSON as somebody may write it: with spaces, escapes, keys that come twice, or no object at all."""
+    if draw(st.booleans()) and draw(st.booleans()):
+        return draw(st.sampled_from([None, "[]", "5", "null", '"tag"', '["tag", "x"]', "{}", ' {"tag" : "x"} ']))
+    members = draw(st.lists(st.tuples(NAMES, VALUES), max_size=5))
+    plain, spaced = draw(st.booleans()), draw(st.sampled_from(["", " "]))
+    parts = [
+        f"{json.dumps(name, ensure_ascii=plain)}{spaced}:{spaced}{json.dumps(value, ensure_ascii=plain)}"
+        for name, value in members
+    ]
+    return "{" + f",{spaced}".join(parts) + "}"
+
+
+@given(st.lists(objects(), max_size=8))
+def test_texts_are_those_of_the_definition(given: list[str | None]) -> None:
+    """The quick way may only be quicker."""
+    column = pl.Series("attributes", given, dtype=pl.String)
+    found = texts_of(column, KEYS)
+    for key in KEYS:
+        expected = column.to_frame().select(text_of(f"attributes.{key}"))["attributes"]
+        assert found[key].to_list() == expected.to_list()
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"t\\u0061g":"x"}',
+        '{"tag":"a\\"b"}',
+        '{"tag":1}',
+        '{"tag":{"tag":"x"}}',
+        '{"tag":"x","tag":"y"}',
+    ],
+)
+def test_what_is_not_plain_is_looked_at_more_closely(text: str) -> None:
+    """An escape may spell the key, or stand in the text."""
+    expected = pl.DataFrame({"attributes": [text]}).select(text_of("attributes.tag"))["attributes"].to_list()
+    assert texts_of(pl.Series([text]), ["tag"])["tag"].to_list() == expected
+
+
+def test_a_part_of_a_column_is_read_as_such() -> None:
+    """Frames are cut without being copied."""
+    column = pl.Series([f'{{"tag":"t{n}"}}' for n in range(100)])[40:43]
+    assert texts_of(column, ["tag"])["tag"].to_list() == ["t40", "t41", "t42"]
