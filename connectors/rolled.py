@@ -16,9 +16,9 @@ import polars as pl
 from connectors.pipeline import RolledUp
 from connectors.schema import BOOKKEEPING, column_list
 from connectors.sql import SCRATCH, scratch
-from operators.events import HOUR, MINUTE
+from operators.events import MINUTE
 from operators.histogram import SQL_VALUE
-from operators.rollup import DIMENSIONS, READS, ROLLUP, SOURCE, hours, merged, rollup
+from operators.rollup import DIMENSIONS, READS, ROLLUP, levels, merged
 
 MINUTES, HOURS, SOURCES = LEVELS = ("rollup_minutes", "rollup_hours", "rollup_sources")
 # Rows of minutes that are worth folding.
@@ -29,21 +29,11 @@ _COLUMNS = column_list(BOOKKEEPING[MINUTES])
 _KEPT = ", ".join(f'"{name}"' for name in ROLLUP)
 
 
-def levels(events: pl.DataFrame) -> dict[str, pl.DataFrame]:
-    """The rows of each level for some events (EVENTS columns, at least READS)."""
-    return _levels(rollup(events))
-
-
-def _levels(minutes: pl.DataFrame) -> dict[str, pl.DataFrame]:
-    by_hour = hours(minutes)
-    return {MINUTES: minutes, HOURS: by_hour, SOURCES: merged(by_hour, HOUR, SOURCE)}
-
-
 def write(con: duckdb.DuckDBPyConnection, events: pl.DataFrame) -> None:
     """Roll up what a flush brings, in its transaction. events: EVENTS columns."""
     for part in events.partition_by("partition", maintain_order=True):
         partition, offset = part["partition"][0], part["offset"].max()
-        for name, rows in levels(part.select(READS)).items():
+        for name, rows in zip(LEVELS, levels(part.select(READS)), strict=True):
             _insert(con, name, rows.with_columns(partition=pl.lit(partition), offset=pl.lit(offset, pl.Int64)))
 
 
@@ -85,12 +75,12 @@ def replace(
     ).pl()
     chosen = f'("offset" IS NULL OR {new}) AND {within.format("start")}'
     changed, before = False, 0
-    for name, rows in levels(events).items():
+    for name, rows in zip(LEVELS, levels(events), strict=True):
         held = con.sql(f"SELECT {_KEPT} FROM {name} WHERE {chosen}", params={**span, **reached}).pl()
         held = merged(held, MINUTE)
         if name == MINUTES:
             before = int(held["count"].sum())
-        if not held.equals(rows):
+        if not held.equals(merged(rows)):
             changed = True
             con.execute(f"DELETE FROM {name} WHERE {chosen}", {**span, **reached})
             _insert(con, name, _settled(rows))

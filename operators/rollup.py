@@ -7,7 +7,8 @@ however late it came.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,11 +16,12 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from operators.adding import histograms, numbered, sums
 from operators.events import HOUR, MINUTE, TIMESTAMP
 from operators.frames import empty, pick
 from operators.histogram import Floats, Ints, bins_of, quantiles
-from operators.json_keys import texts_of
-from operators.texts import coded
+from operators.json_keys import coded_under
+from operators.texts import Numbers, coded
 
 # What a row is about. What a stream does not have is null.
 DIMENSIONS = (
@@ -36,6 +38,7 @@ DIMENSIONS = (
 )
 # What is kept where everything else is put together.
 SOURCE = ("workspace", "stream", "source")
+NO_SESSIONS = tuple(name for name in DIMENSIONS if name != "session")
 # Sums are whole millionths, so that no grouping of additions changes a result; what is larger counts as this.
 MILLIONTHS = 1_000_000
 _MOST = 9_000_000_000_000
@@ -57,181 +60,173 @@ _ATTRIBUTES: Mapping[str, Mapping[str, str]] = {
     "tool_call": {"guardian": "guardian_id", "environment": "environment", "tag": "tag"},
     "identity": {"guardian": "guardian_id", "label": "nhi_label", "environment": "environment", "tag": "tag"},
 }
-_SAMPLE = 1_000
-_READ = ("guardian_id", "guardian_name", "nhi_label", "environment", "tag")
-
-
-def rollup(events: pl.DataFrame) -> pl.DataFrame:
-    """The minutes of some events (the EVENTS columns that `READS` names): ROLLUP, in the order of its key."""
-    if not events.height:
-        return empty(ROLLUP)
-    minute = events["time"].to_physical().to_numpy() // MINUTE
-    columns = dimensions(events)
-    value = events["value"]
-    holds = (value.is_not_null() & value.is_not_nan()).to_numpy()
-    values = value.fill_null(0.0).fill_nan(0.0).to_numpy()
-    total = np.rint(np.clip(values, -_MOST, _MOST) * MILLIONTHS).astype(np.int64)
-    entry = np.flatnonzero(holds)
-    errors = is_error(events).to_numpy()
-    ones = np.ones(events.height, np.int64)
-    return _sums(minute * MINUTE, columns, ones, errors, total, entry, bins_of(values[entry]), ones[entry])
-
-
+_SAID = ("guardian", "label", "environment", "tag")
 READS = ("time", "workspace", "stream", "source", "type", "code", "tenant", "severity", "value", "attributes")
 
 
+def rollup(events: pl.DataFrame) -> pl.DataFrame:
+    """The minutes of some events (the EVENTS columns that `READS` names): ROLLUP, in no order."""
+    return _of_events(events).frame() if events.height else empty(ROLLUP)
+
+
+def levels(events: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
+    """The minutes of some events, as `rollup`; their hours, sessions together; and the hours of their sources alone."""
+    if not events.height:
+        return empty(ROLLUP), empty(ROLLUP), empty(ROLLUP)
+    minutes = _of_events(events)
+    hours = minutes.added(HOUR, NO_SESSIONS)
+    return minutes.frame(), hours.frame(), hours.added(HOUR, SOURCE).frame()
+
+
 def merged(rows: pl.DataFrame, size: int = MINUTE, keep: Sequence[str] = DIMENSIONS) -> pl.DataFrame:
-    """ROLLUP rows added up: of equal keys, of buckets of `size` µs, without the dimensions that are not to be kept."""
+    """ROLLUP rows added up: of equal keys, of buckets of `size` µs, without the dimensions that are not to be kept; in
+    the order of their keys."""
     if not rows.height:
         return empty(ROLLUP)
-    start = rows["start"].to_physical().to_numpy() // size * size
-    columns = [rows[name] if name in keep else None for name in DIMENSIONS]
-    lengths = rows["bins"].list.len().to_numpy()
-    entry = np.arange(rows.height).repeat(lengths)
+    return _of_rows(rows).added(size, keep).frame().sort("start", *DIMENSIONS)
+
+
+@dataclass(frozen=True, slots=True)
+class _Rows:
+    """Rows as numbers. dimensions: each one's texts by number, and the rows' numbers. offsets: where each row begins in
+    bins and counts, and where the last one ends."""
+
+    start: Ints
+    dimensions: Sequence[tuple[Numbers, Sequence[str | None]]]
+    count: Ints
+    errors: Ints
+    total: Ints
+    offsets: Ints
+    bins: NDArray[np.int16]
+    counts: Ints
+
+    def added(self, size: int, keep: Sequence[str]) -> _Rows:
+        """Rows of equal keys added up, see `merged`."""
+        kept = [
+            coded if name in keep else (np.zeros(len(self.start), np.int32), _NONE)
+            for name, coded in zip(DIMENSIONS, self.dimensions, strict=True)
+        ]
+        lengths = np.diff(self.offsets)
+        row = np.arange(len(self.start)).repeat(lengths)
+        start = self.start // size * size
+        return _added(start, kept, self.count, self.errors, self.total, row, self.bins, self.counts)
+
+    def frame(self) -> pl.DataFrame:
+        """The rows: ROLLUP."""
+        return pl.DataFrame(
+            [
+                pl.Series("start", self.start).cast(TIMESTAMP),
+                *(
+                    pick(texts, numbers).alias(name)
+                    for name, (numbers, texts) in zip(DIMENSIONS, self.dimensions, strict=True)
+                ),
+                pl.Series("count", self.count),
+                pl.Series("errors", self.errors),
+                pl.Series("value_count", np.diff(np.concatenate([[0], self.counts.cumsum()])[self.offsets])),
+                pl.Series("total", self.total),
+                _lists("bins", self.offsets, self.bins),
+                _lists("bin_counts", self.offsets, self.counts),
+            ]
+        )
+
+
+def _of_events(events: pl.DataFrame) -> _Rows:
+    start = events["time"].to_physical().to_numpy() // MINUTE * MINUTE
+    dimensions = _dimensions(events)
+    value = events["value"]
+    plain = value.fill_nan(None)
+    values = plain.fill_null(0.0).to_numpy()
+    total = np.rint(np.clip(values, -_MOST, _MOST) * MILLIONTHS).astype(np.int64)
+    row = np.flatnonzero(plain.is_not_null().to_numpy()) if plain.null_count() else np.arange(len(values))
+    ones = np.ones(events.height, np.int64)
+    errors = _is_error(events["severity"], dimensions)
+    return _added(start, dimensions, ones, errors, total, row, bins_of(values[row]), ones[: len(row)])
+
+
+def _of_rows(rows: pl.DataFrame) -> _Rows:
     bins, counts = (rows[name].explode(empty_as_null=False).to_numpy() for name in ("bins", "bin_counts"))
+    ends = rows["bins"].list.len().to_numpy().cumsum(dtype=np.int64)
     count, errors, total = (rows[name].to_numpy() for name in ("count", "errors", "total"))
-    return _sums(start, columns, count, errors, total, entry, bins, counts)
+    start = rows["start"].to_physical().to_numpy()
+    dimensions = [coded(rows[name]) for name in DIMENSIONS]
+    return _Rows(start, dimensions, count, errors, total, np.concatenate([[0], ends]), bins, counts)
 
 
-def hours(rows: pl.DataFrame) -> pl.DataFrame:
-    """The hours of some minutes, sessions apart no longer."""
-    return merged(rows, HOUR, [name for name in DIMENSIONS if name != "session"])
-
-
-def dimensions(events: pl.DataFrame) -> list[pl.Series | None]:
-    """The dimensions of events, None for those that none of them has."""
-    stream = events["stream"]
-    found: dict[str, pl.Series | None] = {
-        name: events[name] for name in ("workspace", "stream", "source", "type", "code")
-    }
-    present = set(stream.unique().to_list()).intersection(_ATTRIBUTES)
-    if present:
-        found |= _of_attributes(events, present)
-    if "tool_call" in present:
-        found["session"] = events.select(pl.when(pl.col("stream") == "tool_call").then("tenant"))["tenant"]
-    if "verdict" in present:
-        guardian = found.get("guardian")
-        other = pl.lit(None, pl.String) if guardian is None else guardian
-        found["guardian"] = events.select(
-            pl.when(pl.col("stream") == "verdict").then("source").otherwise(other).alias("guardian")
-        )["guardian"]
-    return [found.get(name) for name in DIMENSIONS]
-
-
-def is_error(events: pl.DataFrame) -> pl.Series:
-    """Which events are failures: of type `error`, of severity high or critical, or with an HTTP code from 500 on."""
-    return events.select(
-        pl.any_horizontal(
-            pl.col("type") == "error",
-            pl.col("severity").is_in(["high", "critical"]),
-            pl.col("code").str.contains(r"^5\d\d$"),
-        ).fill_null(False)
-    ).to_series()
-
-
-def _of_attributes(events: pl.DataFrame, streams: set[str]) -> dict[str, pl.Series | None]:
-    """The dimensions that the attributes of these streams hold."""
-    stream, names = coded(events["stream"])
-    said = events["attributes"].set(~events["stream"].is_in(sorted(streams)), None)
-    values = _said_under(said, _READ)
-    found: dict[str, pl.Series | None] = {}
-    for dimension in ("guardian", "label", "environment", "tag"):
-        by_stream = {n: _ATTRIBUTES.get(name or "", {}).get(dimension) for n, name in enumerate(names)}
-        used = {key for key in by_stream.values() if key is not None}
-        if len(used) == 1 and len(streams) == len([key for key in by_stream.values() if key is not None]):
-            found[dimension] = values[used.pop()]
-        elif used:
-            column = pl.Series(values=[None], dtype=pl.String).new_from_index(0, events.height)
-            for n, key in by_stream.items():
-                if key is not None:
-                    column = column.zip_with(pl.Series(stream != n), values[key])
-            found[dimension] = column
-    return found
-
-
-def _said_under(objects: pl.Series, keys: Sequence[str]) -> dict[str, pl.Series]:
-    """`texts_of`; where few texts come again and again each is read once."""
-    if objects.head(_SAMPLE).n_unique() > _SAMPLE // 4:
-        return texts_of(objects, keys)
-    numbers, texts = coded(objects)
-    return {key: column[numbers] for key, column in texts_of(pl.Series(values=texts, dtype=pl.String), keys).items()}
-
-
-def _sums(
+def _added(
     start: Ints,
-    columns: Sequence[pl.Series | None],
+    dimensions: Sequence[tuple[Numbers, Sequence[str | None]]],
     count: Ints,
     errors: Ints,
     total: Ints,
-    entry: Ints,
+    row: Ints,
     bins: NDArray[np.int16],
     counts: Ints,
-) -> pl.DataFrame:
-    """Add up rows with equal start and dimensions. entry: the row of each bin; counts: how often it is there."""
-    texts: list[list[str | None]] = []
-    cell, size = np.zeros(len(start), np.int64), 1
-    kept: list[Ints] = []
-    for column in columns:
-        numbers, its = (np.zeros(len(start), np.int32), _NONE) if column is None else coded(column)
-        ranked = _ranked(its)
-        texts.append([its[n] for n in ranked.argsort().tolist()])
-        kept.append(ranked[numbers])
-        if len(its) > 1:
-            cell, size = cell * len(its) + kept[-1], size * len(its)
-        if size > 1 << 31:
-            found, cell = np.unique(cell, return_inverse=True)
-            size = len(found)
-    minute, at = np.unique(start, return_inverse=True)
-    if size * len(minute) > 1 << 46:
-        found, cell = np.unique(cell, return_inverse=True)
-        size = len(found)
-    key = at * size + cell
-    order = key.argsort(kind="stable")
-    key = key[order]
-    begins = np.flatnonzero(np.concatenate([[True], key[1:] != key[:-1]]))
-    place = np.empty(len(key), np.int64)  # of each row, its key's among them all
-    place[order] = np.repeat(np.arange(len(begins)), np.diff(np.append(begins, len(key))))
-    shown = order[begins]  # a row of each key
-    low = int(bins.min()) if len(bins) else 0
-    width = int(bins.max()) - low + 1 if len(bins) else 1
-    both = place[entry] * width + (bins.astype(np.int64) - low)
-    by = both.argsort(kind="stable")
-    both = both[by]
-    first = np.flatnonzero(np.concatenate([[True], both[1:] != both[:-1]])) if len(both) else np.zeros(0, np.int64)
-    summed = np.add.reduceat(counts[by], first) if len(first) else counts[:0]
-    entries = both[first]
-    offsets = np.searchsorted(entries, np.arange(len(begins) + 1) * width)
-    return pl.DataFrame(
-        [
-            pl.Series("start", minute[at[shown]]).cast(TIMESTAMP),
-            *(pick(its, of[shown]).alias(name) for name, its, of in zip(DIMENSIONS, texts, kept, strict=True)),
-            pl.Series("count", np.add.reduceat(count[order], begins)),
-            pl.Series("errors", np.add.reduceat(errors[order].astype(np.int64), begins)),
-            pl.Series("value_count", np.diff(np.concatenate([[0], summed.cumsum()])[offsets])),
-            pl.Series("total", _saturated(total[order], begins)),
-            _lists("bins", offsets, (entries % width + low).astype(np.int16)),
-            _lists("bin_counts", offsets, summed),
-        ]
+) -> _Rows:
+    """Add up rows of equal start and dimensions. row: of each bin; counts: how often it is there."""
+    low = int(start.min())
+    key, size = (start - low) // MINUTE, (int(start.max()) - low) // MINUTE + 1
+    for numbers, texts in dimensions:
+        if len(texts) > 1:
+            if size > (1 << 62) // len(texts):
+                key, shown = numbered(key)
+                size = len(shown)
+            key, size = key * len(texts) + numbers, size * len(texts)
+    cell, shown = numbered(key)
+    return _Rows(
+        start[shown],
+        [(numbers[shown], texts) for numbers, texts in dimensions],
+        *sums(cell, len(shown), count, errors, total),
+        *histograms(cell[row], len(shown), bins, counts),
     )
 
 
+def _dimensions(events: pl.DataFrame) -> list[tuple[Numbers, Sequence[str | None]]]:
+    """The dimensions of events, as numbers."""
+    columns = {name: coded(events[name]) for name in ("workspace", "stream", "source", "type", "code")}
+    stream, streams = columns["stream"]
+    none: tuple[Numbers, Sequence[str | None]] = np.zeros(events.height, np.int32), _NONE
+    if _ATTRIBUTES.keys().isdisjoint(streams):
+        return [columns.get(name, none) for name in DIMENSIONS]
+    said = [_ATTRIBUTES.get(name or "") for name in streams]
+    kind = np.array([-1 if keys is None else n for n, keys in enumerate(said)])[stream]
+    keys = [[(keys or {}).get(name) for name in _SAID] for keys in said]
+    found = dict(columns) | dict(zip(_SAID, coded_under(events["attributes"], keys, kind), strict=True))
+    if "tool_call" in streams:
+        calls = stream == streams.index("tool_call")
+        found["session"] = coded(events["tenant"].set(pl.Series(~calls), None))
+    if "verdict" in streams:  # a guardian speaks of itself
+        verdicts = stream == streams.index("verdict")
+        (sources, names), (guardians, others) = found["source"], found["guardian"]
+        known = {text: n for n, text in enumerate(others)}
+        texts = list(others)
+        used = np.unique(sources[verdicts])
+        number = np.zeros(len(names), np.int32)
+        for n in used.tolist():
+            number[n] = known.setdefault(names[n], len(texts))
+            if len(known) > len(texts):
+                texts.append(names[n])
+        found["guardian"] = np.where(verdicts, number[sources], guardians), texts
+    return [found.get(name, none) for name in DIMENSIONS]
+
+
+def _is_error(severity: pl.Series, dimensions: Sequence[tuple[Numbers, Sequence[str | None]]]) -> Ints:
+    """Which events are failures: of type `error`, of severity high or critical, or with an HTTP code from 500 on."""
+    coded_by = dict(zip(DIMENSIONS, dimensions, strict=True)) | {"severity": coded(severity)}
+    failed = np.zeros(len(severity), np.bool_)
+    for name, is_failure in _FAILURES.items():
+        numbers, texts = coded_by[name]
+        bad = np.array([text is not None and bool(is_failure(text)) for text in texts])
+        if bad.any():
+            failed |= bad[numbers]
+    return failed.astype(np.int64)
+
+
+_FAILURES: Mapping[str, Callable[[str], object]] = {
+    "type": lambda text: text == "error",
+    "severity": lambda text: text in ("high", "critical"),
+    "code": re.compile("5[0-9][0-9]").fullmatch,
+}
 _NONE: list[str | None] = [None]
-
-
-def _ranked(texts: list[str | None]) -> Ints:
-    """The place of each text in their order, none first."""
-    ranked = np.empty(len(texts), np.int64)
-    ranked[sorted(range(len(texts)), key=lambda n: (texts[n] is not None, texts[n] or ""))] = np.arange(len(texts))
-    return ranked
-
-
-def _saturated(total: Ints, begins: Ints) -> Ints:
-    """Sums of runs, held within what an integer can be."""
-    sums: Ints = np.add.reduceat(total, begins)
-    about = np.add.reduceat(total.astype(np.float64), begins)
-    limit = _MOST * MILLIONTHS
-    sums[about > limit], sums[about < -limit] = limit, -limit
-    return sums
 
 
 def _lists(name: str, offsets: Ints, values: NDArray[np.integer]) -> pl.Series:

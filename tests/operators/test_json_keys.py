@@ -2,13 +2,14 @@
 
 import json
 
+import numpy as np
 import polars as pl
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from operators.fields import text_of
-from operators.json_keys import texts_of
+from operators.json_keys import coded_under
 
 KEYS = ("tag", "guardian_id", "e")
 NAMES = st.sampled_from([*KEYS, "ta", "tagg", "other", 'q"uote', "back\\slash", "Ж"])
@@ -38,10 +39,24 @@ def objects(draw: st.DrawFn) -> str | None:
 def test_texts_are_those_of_the_definition(given: list[str | None]) -> None:
     """The quick way may only be quicker."""
     column = pl.Series("attributes", given, dtype=pl.String)
-    found = texts_of(column, KEYS)
-    for key in KEYS:
+    found = coded_under(column, [KEYS], np.zeros(len(given), np.int64))
+    for key, (numbers, texts) in zip(KEYS, found, strict=True):
         expected = column.to_frame().select(text_of(f"attributes.{key}"))["attributes"]
-        assert found[key].to_list() == expected.to_list()
+        assert [texts[n] for n in numbers.tolist()] == expected.to_list()
+        assert len(set(texts)) == len(texts)
+
+
+@given(st.lists(st.tuples(objects(), st.integers(-1, 1)), max_size=8))
+def test_kinds_have_keys_of_their_own(given: list[tuple[str | None, int]]) -> None:
+    """A field may lie under another key, or none, in another kind of object."""
+    column = pl.Series("attributes", [text for text, _ in given], dtype=pl.String)
+    keys: list[list[str | None]] = [["tag", None], ["e", "tag"]]
+    found = coded_under(column, keys, np.array([kind for _, kind in given], np.int64))
+    for field, (numbers, texts) in enumerate(found):
+        for row, (_, kind) in enumerate(given):
+            key = keys[kind][field] if kind >= 0 else None
+            expected = column[row : row + 1].str.json_path_match(f"$['{key}']").to_list()[0] if key else None
+            assert texts[numbers[row]] == expected
 
 
 @pytest.mark.parametrize(
@@ -57,10 +72,12 @@ def test_texts_are_those_of_the_definition(given: list[str | None]) -> None:
 def test_what_is_not_plain_is_looked_at_more_closely(text: str) -> None:
     """An escape may spell the key, or stand in the text."""
     expected = pl.DataFrame({"attributes": [text]}).select(text_of("attributes.tag"))["attributes"].to_list()
-    assert texts_of(pl.Series([text]), ["tag"])["tag"].to_list() == expected
+    [(numbers, texts)] = coded_under(pl.Series([text]), [["tag"]], np.zeros(1, np.int64))
+    assert [texts[n] for n in numbers.tolist()] == expected
 
 
 def test_a_part_of_a_column_is_read_as_such() -> None:
     """Frames are cut without being copied."""
     column = pl.Series([f'{{"tag":"t{n}"}}' for n in range(100)])[40:43]
-    assert texts_of(column, ["tag"])["tag"].to_list() == ["t40", "t41", "t42"]
+    [(numbers, texts)] = coded_under(column, [["tag"]], np.zeros(3, np.int64))
+    assert [texts[n] for n in numbers.tolist()] == ["t40", "t41", "t42"]
