@@ -30,10 +30,11 @@ from connectors import event_catalogue as catalogue
 from connectors import rolled
 from connectors.event_files import events_select, root
 from connectors.manifest import Manifest
-from connectors.schema import BOOKKEEPING, TABLES, VIEWS, column_list, no_rows
+from connectors.schema import TABLES, VIEWS, Table, column_list, no_rows
 from connectors.sql import literal
 from connectors.store import Store
 from connectors.store_file import confine, settle
+from operators.rollup import ROLLUP
 
 # Published in parts, since it only grows.
 _GROWING = "claims"
@@ -123,7 +124,7 @@ def view_statements(data: Path, events: Iterable[str]) -> list[str]:
     found = []
     for name, table in TABLES.items():
         kept, pattern = ("rollup_1m", "*/*.parquet") if name in rolled.VIEWS else (name, "*.parquet")
-        rows = BOOKKEEPING[rolled.MINUTES] if name in rolled.VIEWS else table
+        rows = Table(ROLLUP) if name in rolled.VIEWS else table
         there = next((data / "lake" / kept).glob(pattern), None) is not None
         files = f"read_parquet({root(data)} || '/lake/{kept}/{pattern}', hive_partitioning = false)"
         source = files if there else f"({no_rows(rows)})"

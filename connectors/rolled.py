@@ -16,25 +16,33 @@ import polars as pl
 from connectors.pipeline import RolledUp
 from connectors.schema import BOOKKEEPING, column_list
 from connectors.sql import SCRATCH, scratch
-from operators.events import MINUTE
+from operators.frames import empty
 from operators.histogram import SQL_VALUE
-from operators.rollup import DIMENSIONS, READS, ROLLUP, levels, merged
+from operators.rollup import DIMENSIONS, NO_SESSIONS, READS, ROLLUP, keyed, levels, merged
 
+KEYS = "rollup_keys"
 MINUTES, HOURS, SOURCES = LEVELS = ("rollup_minutes", "rollup_hours", "rollup_sources")
 # Rows of minutes that are worth folding.
 FOLD = 20_000
 VIEWS = ("rollup_1m", "histogram_1m")
 AGAIN = "rolled_again"  # in `meta`: how often rows were replaced
 _COLUMNS = column_list(BOOKKEEPING[MINUTES])
-_KEPT = ", ".join(f'"{name}"' for name in ROLLUP)
+_KEY_COLUMNS = column_list(BOOKKEEPING[KEYS])
+_TOLD = ", ".join(f'"{name}"' for name in ROLLUP)
 
 
 def write(con: duckdb.DuckDBPyConnection, events: pl.DataFrame) -> None:
     """Roll up what a flush brings, in its transaction. events: EVENTS columns."""
     for part in events.partition_by("partition", maintain_order=True):
-        partition, offset = part["partition"][0], part["offset"].max()
-        for name, rows in zip(LEVELS, levels(part.select(READS)), strict=True):
-            _insert(con, name, rows.with_columns(partition=pl.lit(partition), offset=pl.lit(offset, pl.Int64)))
+        partition, offset = part["partition"][0], int(part["offset"].max())  # type: ignore[arg-type]
+        for name, rolled in zip(LEVELS, levels(part.select(READS)), strict=True):
+            _insert(con, name, *rolled.keyed(), partition, offset)
+
+
+def told(name: str) -> str:
+    """Return SQL for the rows of a level with their dimensions as texts: ROLLUP, beside their position."""
+    dimensions = ", ".join(f'k."{dimension}"' for dimension in NO_SESSIONS)
+    return f"(SELECT r.*, {dimensions} FROM {name} r JOIN {KEYS} k USING (key))"
 
 
 def fold(con: duckdb.DuckDBPyConnection, upto: Mapping[str, int] | None = None, least: int = FOLD) -> bool:
@@ -47,9 +55,10 @@ def fold(con: duckdb.DuckDBPyConnection, upto: Mapping[str, int] | None = None, 
     for name in LEVELS:
         # With those of the same time that were folded before, so that there is one row a key.
         chosen = f'({new} OR "offset" IS NULL AND start IN (SELECT start FROM {name} WHERE {new}))'
-        rows = con.sql(f"SELECT {_KEPT} FROM {name} WHERE {chosen}", params=values).pl()
+        rows = con.sql(f"SELECT {_TOLD} FROM {told(name)} WHERE {chosen}", params=values).pl()
         con.execute(f"DELETE FROM {name} WHERE {chosen}", values)
-        _insert(con, name, _settled(merged(rows, MINUTE)))
+        if rows.height:
+            _insert(con, name, *keyed(merged(rows)))
     return True
 
 
@@ -74,16 +83,19 @@ def replace(
         f"SELECT {reads} FROM events WHERE {within.format('time')} AND {new}", params={**span, **reached}
     ).pl()
     chosen = f'("offset" IS NULL OR {new}) AND {within.format("start")}'
+    mine = f"key IN (SELECT key FROM {KEYS} WHERE workspace = $workspace)"
+    gone = chosen.replace("workspace = $workspace", mine, 1)
     changed, before = False, 0
-    for name, rows in zip(LEVELS, levels(events), strict=True):
-        held = con.sql(f"SELECT {_KEPT} FROM {name} WHERE {chosen}", params={**span, **reached}).pl()
-        held = merged(held, MINUTE)
+    found = [rolled.frame() for rolled in levels(events)] if events.height else [empty(ROLLUP)] * len(LEVELS)
+    for name, rows in zip(LEVELS, found, strict=True):
+        held = merged(con.sql(f"SELECT {_TOLD} FROM {told(name)} WHERE {chosen}", params={**span, **reached}).pl())
         if name == MINUTES:
             before = int(held["count"].sum())
         if not held.equals(merged(rows)):
             changed = True
-            con.execute(f"DELETE FROM {name} WHERE {chosen}", {**span, **reached})
-            _insert(con, name, _settled(rows))
+            con.execute(f"DELETE FROM {name} WHERE {gone}", {**span, **reached})
+            if rows.height:
+                _insert(con, name, *keyed(rows))
     return RolledUp(start, end, before, events.height, changed)
 
 
@@ -120,9 +132,10 @@ def days(con: duckdb.DuckDBPyConnection) -> dict[str, str]:
 def write_day(con: duckdb.DuckDBPyConnection, day: str, folder: Path) -> None:
     """Write a day's minutes, a row a key, as `data.parquet` in `folder`."""
     within = "start >= $day::TIMESTAMPTZ AND start < $day::TIMESTAMPTZ + INTERVAL 1 DAY"
-    rows = con.sql(f"SELECT {_KEPT} FROM {MINUTES} WHERE {within}", params={"day": f"{day}T00:00:00Z"}).pl()
+    sql = f"SELECT {_TOLD} FROM {told(MINUTES)} WHERE {within}"
+    rows = con.sql(sql, params={"day": f"{day}T00:00:00Z"}).pl()
     folder.mkdir(parents=True)
-    merged(rows, MINUTE).write_parquet(folder / "data.parquet", compression="zstd", compression_level=1)
+    merged(rows).write_parquet(folder / "data.parquet", compression="zstd", compression_level=1)
 
 
 def _before(upto: Mapping[str, int] | None) -> tuple[str, dict[str, object]]:
@@ -133,10 +146,18 @@ def _before(upto: Mapping[str, int] | None) -> tuple[str, dict[str, object]]:
     return f'"offset" < {reached}', {"partitions": list(upto), "reached": list(upto.values())}
 
 
-def _settled(rows: pl.DataFrame) -> pl.DataFrame:
-    return rows.with_columns(partition=pl.lit(None, pl.String), offset=pl.lit(None, pl.Int64))
-
-
-def _insert(con: duckdb.DuckDBPyConnection, name: str, rows: pl.DataFrame) -> None:
-    with scratch(con, rows):
-        con.execute(f'INSERT INTO "{name}" ({_COLUMNS}) SELECT {_COLUMNS} FROM {SCRATCH}')
+def _insert(
+    con: duckdb.DuckDBPyConnection,
+    name: str,
+    rows: pl.DataFrame,
+    keys: pl.DataFrame,
+    partition: str | None = None,
+    offset: int | None = None,
+) -> None:
+    """Write rows (KEYED) at a position, and those of their keys (KEYS) that are new."""
+    with scratch(con, keys):
+        known = f"EXISTS (SELECT 1 FROM {KEYS} k WHERE k.key = {SCRATCH}.key)"
+        con.execute(f"INSERT INTO {KEYS} ({_KEY_COLUMNS}) SELECT {_KEY_COLUMNS} FROM {SCRATCH} WHERE NOT {known}")
+    place = pl.lit(partition, pl.String).alias("partition"), pl.lit(offset, pl.Int64).alias("offset")
+    with scratch(con, rows.with_columns(place)):
+        con.execute(f"INSERT INTO {name} ({_COLUMNS}) SELECT {_COLUMNS} FROM {SCRATCH}")

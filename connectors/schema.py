@@ -12,7 +12,7 @@ import polars as pl
 from operators.classify import CLAIMS
 from operators.events import DEAD_LETTERS, EVENTS, TIMESTAMP
 from operators.output import ALERTS, INCIDENT_TENANTS, INCIDENTS, TRANSITIONS
-from operators.rollup import DIMENSIONS, ROLLUP
+from operators.rollup import DIMENSIONS, KEYED, KEYS
 
 STORE_VERSION = 3
 
@@ -85,7 +85,7 @@ VIEWS = ("events", "rollup_1m", "histogram_1m")
 
 # Rollups as they are kept (`connectors.rolled`). A row has the position that the log had reached with it, so that it
 # goes where the log is taken back; null once that cannot happen any more.
-_ROLLED = {"partition": pl.String(), "offset": pl.Int64(), **ROLLUP}
+_ROLLED = {"partition": pl.String(), "offset": pl.Int64(), **KEYED}
 
 # What the store keeps for itself: how far it got, what it is, and which files of events count.
 BOOKKEEPING: dict[str, Table] = {
@@ -114,6 +114,7 @@ BOOKKEEPING: dict[str, Table] = {
         },
         key=("path", "partition"),
     ),
+    "rollup_keys": Table(KEYS, key=("key",)),
     "rollup_minutes": Table(_ROLLED),
     "rollup_hours": Table(_ROLLED),  # no sessions
     "rollup_sources": Table(_ROLLED),  # hours of streams and sources, all else together

@@ -90,7 +90,7 @@ class Store:
             for name, table in _NATIVE.items():
                 store._con.execute(create_table(name, table))
             catalogue.show(store._con, store.data)
-            for name, select in rolled.views(rolled.MINUTES).items():
+            for name, select in rolled.views(rolled.told(rolled.MINUTES)).items():
                 store._con.execute(f"CREATE VIEW {name} AS {select}")
             store._write("meta", meta_frame(first))
         os.replace(fresh, path)

@@ -79,28 +79,30 @@ def _find(body, offsets, letters, ends, wanted, which):  # type: ignore[no-untyp
         bits += 1
     last = (1 << bits) - 1
     table = np.zeros((fields, 1 << bits), np.int32)
-    begin, length = np.zeros((fields, rows + 1), np.int64), np.zeros((fields, rows + 1), np.int64)
+    begin, length = np.empty((fields, rows + 1), np.int64), np.empty((fields, rows + 1), np.int64)
     count = np.ones(fields, np.int64)
+    one = np.uint64(1)
     codes = np.full((rows, fields), NO_TEXT, np.int32)
     for row in range(rows):
         kind = which[row]
         if kind < 0:
             continue
-        at, end = offsets[row], offsets[row + 1]
+        at, end = np.uint64(offsets[row]), np.uint64(offsets[row + 1])  # unsigned: indexing looks for no sign
         depth = 0
         is_key = False  # is the next string at depth 1 a key?
         key = -1  # the key whose value comes next
         while at < end:
             byte = body[at]
             if byte == 34:  # a string
-                at += 1
+                at += one
                 first = at
                 plain = True
                 while at < end and body[at] != 34:
                     if body[at] == 92:
                         plain = False
-                        at += 1
-                    at += 1
+                        at += one
+                    at += one
+                size = np.int64(at - first)
                 if depth == 1 and is_key:
                     is_key, key = False, -1
                     if not plain:  # an escape may spell any key
@@ -108,10 +110,10 @@ def _find(body, offsets, letters, ends, wanted, which):  # type: ignore[no-untyp
                         break
                     for n in range(len(ends)):
                         low = ends[n - 1] if n else 0
-                        if ends[n] - low == at - first:
+                        if ends[n] - low == size:
                             same = True
-                            for place in range(at - first):
-                                if letters[low + place] != body[first + place]:
+                            for place in range(size):
+                                if letters[low + place] != body[first + np.uint64(place)]:
                                     same = False
                                     break
                             if same:
@@ -123,24 +125,23 @@ def _find(body, offsets, letters, ends, wanted, which):  # type: ignore[no-untyp
                         if not plain or codes[row, field] != NO_TEXT:
                             codes[row, field] = _UNSURE
                             continue
-                        size = at - first
                         mixed = np.uint64(14695981039346656037)
-                        for place in range(first, at):
-                            mixed = (mixed ^ np.uint64(body[place])) * np.uint64(1099511628211)
+                        for place in range(size):
+                            mixed = (mixed ^ np.uint64(body[first + np.uint64(place)])) * np.uint64(1099511628211)
                         slot = np.int64(mixed >> np.uint64(64 - bits))
                         while True:
                             number = table[field, slot]
                             if number == 0:
                                 number = count[field]
                                 table[field, slot] = number
-                                begin[field, number], length[field, number] = first, size
+                                begin[field, number], length[field, number] = np.int64(first), size
                                 count[field] += 1
                                 break
                             same = length[field, number] == size
                             if same:
-                                other = begin[field, number]
+                                other = np.uint64(begin[field, number])
                                 for place in range(size):
-                                    if body[other + place] != body[first + place]:
+                                    if body[other + np.uint64(place)] != body[first + np.uint64(place)]:
                                         same = False
                                         break
                             if same:
@@ -169,5 +170,5 @@ def _find(body, offsets, letters, ends, wanted, which):  # type: ignore[no-untyp
                     if wanted[kind, field] == key:
                         codes[row, field] = _UNSURE
                 key = -1
-            at += 1
+            at += one
     return codes, begin, length, count

@@ -10,6 +10,8 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from hashlib import blake2b
 
 import numpy as np
 import polars as pl
@@ -54,6 +56,14 @@ ROLLUP: dict[str, pl.DataType] = {
     "bin_counts": pl.List(pl.Int64()),
 }
 
+# The same as it is kept: with the number of its dimensions, but sessions, which are many, in place of their texts.
+KEYS: dict[str, pl.DataType] = {"key": pl.Int64(), **dict.fromkeys(NO_SESSIONS, pl.String())}
+KEYED: dict[str, pl.DataType] = {
+    "start": TIMESTAMP,
+    "key": pl.Int64(),
+    **{name: kind for name, kind in ROLLUP.items() if name != "start" and name not in NO_SESSIONS},
+}
+
 # Streams whose attributes say more, and the attribute behind each dimension.
 _ATTRIBUTES: Mapping[str, Mapping[str, str]] = {
     "verdict": {"label": "guardian_name", "environment": "environment", "tag": "tag"},
@@ -69,13 +79,16 @@ def rollup(events: pl.DataFrame) -> pl.DataFrame:
     return _of_events(events).frame() if events.height else empty(ROLLUP)
 
 
-def levels(events: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame, pl.DataFrame]:
-    """The minutes of some events, as `rollup`; their hours, sessions together; and the hours of their sources alone."""
-    if not events.height:
-        return empty(ROLLUP), empty(ROLLUP), empty(ROLLUP)
+def levels(events: pl.DataFrame) -> tuple[Rolled, Rolled, Rolled]:
+    """The minutes of some events, one or more; their hours, sessions together; and the hours of their sources alone."""
     minutes = _of_events(events)
     hours = minutes.added(HOUR, NO_SESSIONS)
-    return minutes.frame(), hours.frame(), hours.added(HOUR, SOURCE).frame()
+    return minutes, hours, hours.added(HOUR, SOURCE)
+
+
+def keyed(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
+    """ROLLUP rows, one or more, as KEYED, and their KEYS."""
+    return _of_rows(rows).keyed()
 
 
 def merged(rows: pl.DataFrame, size: int = MINUTE, keep: Sequence[str] = DIMENSIONS) -> pl.DataFrame:
@@ -87,9 +100,9 @@ def merged(rows: pl.DataFrame, size: int = MINUTE, keep: Sequence[str] = DIMENSI
 
 
 @dataclass(frozen=True, slots=True)
-class _Rows:
-    """Rows as numbers. dimensions: each one's texts by number, and the rows' numbers. offsets: where each row begins in
-    bins and counts, and where the last one ends."""
+class Rolled:
+    """Rows, one or more, as numbers. dimensions: each one's numbers, and its texts by number. offsets: where each row
+    begins in bins and counts, and where the last one ends."""
 
     start: Ints
     dimensions: Sequence[tuple[Numbers, Sequence[str | None]]]
@@ -100,7 +113,7 @@ class _Rows:
     bins: NDArray[np.int16]
     counts: Ints
 
-    def added(self, size: int, keep: Sequence[str]) -> _Rows:
+    def added(self, size: int, keep: Sequence[str]) -> Rolled:
         """Rows of equal keys added up, see `merged`."""
         kept = [
             coded if name in keep else (np.zeros(len(self.start), np.int32), _NONE)
@@ -113,24 +126,38 @@ class _Rows:
 
     def frame(self) -> pl.DataFrame:
         """The rows: ROLLUP."""
-        return pl.DataFrame(
-            [
-                pl.Series("start", self.start).cast(TIMESTAMP),
-                *(
-                    pick(texts, numbers).alias(name)
-                    for name, (numbers, texts) in zip(DIMENSIONS, self.dimensions, strict=True)
-                ),
-                pl.Series("count", self.count),
-                pl.Series("errors", self.errors),
-                pl.Series("value_count", np.diff(np.concatenate([[0], self.counts.cumsum()])[self.offsets])),
-                pl.Series("total", self.total),
-                _lists("bins", self.offsets, self.bins),
-                _lists("bin_counts", self.offsets, self.counts),
-            ]
-        )
+        said = [
+            pick(texts, numbers).alias(name) for name, (numbers, texts) in zip(DIMENSIONS, self.dimensions, strict=True)
+        ]
+        return pl.DataFrame([pl.Series("start", self.start).cast(TIMESTAMP), *said, *self._numbers()])
+
+    def keyed(self) -> tuple[pl.DataFrame, pl.DataFrame]:
+        """The rows as KEYED, and the KEYS that they name, each once."""
+        dimensions = dict(zip(DIMENSIONS, self.dimensions, strict=True))
+        combined, size = np.zeros(len(self.start), np.int64), 1
+        for name in NO_SESSIONS:
+            numbers, texts = dimensions[name]
+            combined, size = _combined(combined, size, numbers, len(texts))
+        cell, shown = numbered(combined)
+        said = [pick(dimensions[name][1], dimensions[name][0][shown]).alias(name) for name in NO_SESSIONS]
+        keys = [_key(texts) for texts in zip(*(column.to_list() for column in said), strict=True)]
+        key = pl.Series("key", keys, dtype=pl.Int64)
+        sessions, names = dimensions["session"]
+        rows = [pl.Series("start", self.start).cast(TIMESTAMP), key[cell], pick(names, sessions).alias("session")]
+        return pl.DataFrame([*rows, *self._numbers()]), pl.DataFrame([key, *said])
+
+    def _numbers(self) -> list[pl.Series]:
+        return [
+            pl.Series("count", self.count),
+            pl.Series("errors", self.errors),
+            pl.Series("value_count", np.diff(np.concatenate([[0], self.counts.cumsum()])[self.offsets])),
+            pl.Series("total", self.total),
+            _lists("bins", self.offsets, self.bins),
+            _lists("bin_counts", self.offsets, self.counts),
+        ]
 
 
-def _of_events(events: pl.DataFrame) -> _Rows:
+def _of_events(events: pl.DataFrame) -> Rolled:
     start = events["time"].to_physical().to_numpy() // MINUTE * MINUTE
     dimensions = _dimensions(events)
     value = events["value"]
@@ -143,13 +170,13 @@ def _of_events(events: pl.DataFrame) -> _Rows:
     return _added(start, dimensions, ones, errors, total, row, bins_of(values[row]), ones[: len(row)])
 
 
-def _of_rows(rows: pl.DataFrame) -> _Rows:
+def _of_rows(rows: pl.DataFrame) -> Rolled:
     bins, counts = (rows[name].explode(empty_as_null=False).to_numpy() for name in ("bins", "bin_counts"))
     ends = rows["bins"].list.len().to_numpy().cumsum(dtype=np.int64)
     count, errors, total = (rows[name].to_numpy() for name in ("count", "errors", "total"))
     start = rows["start"].to_physical().to_numpy()
     dimensions = [coded(rows[name]) for name in DIMENSIONS]
-    return _Rows(start, dimensions, count, errors, total, np.concatenate([[0], ends]), bins, counts)
+    return Rolled(start, dimensions, count, errors, total, np.concatenate([[0], ends]), bins, counts)
 
 
 def _added(
@@ -161,23 +188,37 @@ def _added(
     row: Ints,
     bins: NDArray[np.int16],
     counts: Ints,
-) -> _Rows:
+) -> Rolled:
     """Add up rows of equal start and dimensions. row: of each bin; counts: how often it is there."""
     low = int(start.min())
     key, size = (start - low) // MINUTE, (int(start.max()) - low) // MINUTE + 1
     for numbers, texts in dimensions:
-        if len(texts) > 1:
-            if size > (1 << 62) // len(texts):
-                key, shown = numbered(key)
-                size = len(shown)
-            key, size = key * len(texts) + numbers, size * len(texts)
+        key, size = _combined(key, size, numbers, len(texts))
     cell, shown = numbered(key)
-    return _Rows(
+    return Rolled(
         start[shown],
         [(numbers[shown], texts) for numbers, texts in dimensions],
         *sums(cell, len(shown), count, errors, total),
         *histograms(cell[row], len(shown), bins, counts),
     )
+
+
+def _combined(key: Ints, size: int, numbers: Numbers, count: int) -> tuple[Ints, int]:
+    """Keys below `size` and numbers below `count` as keys of both, and what these are below."""
+    if count == 1:
+        return key, size
+    if size > (1 << 62) // count:
+        key, shown = numbered(key)
+        size = len(shown)
+    return key * count + numbers, size * count
+
+
+@lru_cache(maxsize=1 << 16)
+def _key(texts: tuple[str | None, ...]) -> int:
+    """The number of a combination of dimensions: 63 bits of its hash. A million of them are different with a
+    probability of 1 − 10⁻⁷."""
+    spelled = "\x1f".join("\x1e" if text is None else text for text in texts)
+    return int.from_bytes(blake2b(spelled.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big") >> 1
 
 
 def _dimensions(events: pl.DataFrame) -> list[tuple[Numbers, Sequence[str | None]]]:

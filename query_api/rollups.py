@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 import polars as pl
 from duckdb import DuckDBPyConnection
 
-from connectors.rolled import HOURS, MINUTES, SOURCES
+from connectors.rolled import HOURS, MINUTES, SOURCES, told
 from operators.events import EVENTS, HOUR, MINUTE
 from operators.rollup import DIMENSIONS, MILLIONTHS, READS, SOURCE, merged, rollup
 from query_api.fetch import fetch
@@ -94,13 +94,13 @@ def _stored(con: DuckDBPyConnection, wanted: Wanted, table: str, span: Span) -> 
     start = "date_trunc('hour', start)" if wanted.grain >= HOUR else "start"
     by = "".join(f'"{name}", ' for name in wanted.by)
     if wanted.values:
-        told, group = '"count", errors, value_count, total / 1e6, bins, bin_counts', ""
+        sums, group = '"count", errors, value_count, total / 1e6, bins, bin_counts', ""
     else:
-        told = 'sum("count")::BIGINT, sum(errors)::BIGINT, sum(value_count)::BIGINT, sum(total) / 1e6'
+        sums = 'sum("count")::BIGINT, sum(errors)::BIGINT, sum(value_count)::BIGINT, sum(total) / 1e6'
         group = f" GROUP BY {', '.join(str(n + 1) for n in range(len(wanted.by) + 1))}"
     rows = fetch(
         con,
-        f"SELECT epoch_us({start}), {by}{told} FROM {table} WHERE start >= make_timestamptz($first::BIGINT) "
+        f"SELECT epoch_us({start}), {by}{sums} FROM {told(table)} WHERE start >= make_timestamptz($first::BIGINT) "
         f"AND start < make_timestamptz($last::BIGINT) AND {condition}{group}",
         **values,
         first=span[0],

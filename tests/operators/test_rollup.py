@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from operators import histogram
 from operators.events import EVENTS, HOUR, MINUTE
-from operators.rollup import DIMENSIONS, NO_SESSIONS, ROLLUP, SOURCE, added, levels, merged, rollup
+from operators.rollup import DIMENSIONS, KEYED, NO_SESSIONS, ROLLUP, SOURCE, added, levels, merged, rollup
 
 START = datetime(2026, 5, 1, tzinfo=UTC)
 NUMBERS = st.one_of(
@@ -146,10 +146,15 @@ def test_sums_do_not_depend_on_what_is_added_first(given: list[dict[str, Any]], 
     assert merged(pl.concat(parts)).equals(once)
     assert once.equals(once.sort("start", *DIMENSIONS))
     check(merged(pl.concat(parts), HOUR, NO_SESSIONS), oracle(given, HOUR, NO_SESSIONS), NO_SESSIONS)
-    minutes, by_hour, by_source = levels(whole)
-    check(minutes, oracle(given, MINUTE, DIMENSIONS), DIMENSIONS)
-    check(by_hour, oracle(given, HOUR, NO_SESSIONS), NO_SESSIONS)
-    check(by_source, oracle(given, HOUR, SOURCE), SOURCE)
+    if given:
+        sizes, kept = (MINUTE, HOUR, HOUR), (DIMENSIONS, NO_SESSIONS, SOURCE)
+        for level, size, keep in zip(levels(whole), sizes, kept, strict=True):
+            check(level.frame(), oracle(given, size, keep), keep)
+            rows, keys = level.keyed()
+            assert rows.schema == pl.Schema(KEYED)
+            assert keys["key"].is_unique().all()
+            told = rows.join(keys, on="key", maintain_order="left").select(ROLLUP.keys())
+            assert told.equals(level.frame())
 
 
 @given(st.lists(st.floats(-1e12, 1e12, allow_nan=False), min_size=1, max_size=200), st.floats(0.001, 1.0))
