@@ -157,9 +157,7 @@ def test_identities_are_counted_over_a_span(control: Control) -> None:
     workspace = workspace_of(control)
     control.anomalies.record(workspace, [found(n) for n in range(9)])
     control.anomalies.acknowledge(workspace, found(2).id, None, None)
-    assert control.anomalies.counts(workspace, START + HOUR, START + 6 * HOUR) == {"nhi_1": 3, "nhi_0": 2}
-    assert control.anomalies.counts(workspace, START + HOUR, START + 6 * HOUR, status="open") == {
-        "nhi_1": 3,
-        "nhi_0": 1,
-    }
+    start, end = START + HOUR, START + 6 * HOUR
+    assert control.anomalies.counts(workspace, start, end) == {"nhi_1": 3, "nhi_0": 2}
+    assert control.anomalies.counts(workspace, start, end, status="open") == {"nhi_1": 3, "nhi_0": 1}
     assert control.anomalies.counts(workspace, START, START) == {}
