@@ -11,10 +11,12 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from connectors import rulefiles
 from connectors.control import Control
 from operators.rules import Rule, in_order
-from query_api import auth, channels, docs_page, errors, health, ingest, integrations, tenants, workspaces
+from query_api import auth, channels, docs_page, errors, health, ingest, integrations, keys, tenants, workspaces
 from query_api.access import Access
 from query_api.bounds import Bounds
 from query_api.http_metrics import HttpMetrics
+from query_api.job_catalogue import HANDLERS
+from query_api.jobs import JobRunner
 from query_api.logs import Log, make_log
 from query_api.openapi import document
 from query_api.pipeline import Pipeline
@@ -27,6 +29,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     ingest.router,
     integrations.router,
     workspaces.router,
+    keys.router,
     channels.router,
     tenants.router,
     auth.router,
@@ -35,8 +38,9 @@ ROUTERS: tuple[APIRouter, ...] = (
 
 _DESCRIPTION = """Event streams into incidents.
 
-Every answer under `/api/v1` has the envelope `{isSuccess, errorCode, message, data}`; elsewhere errors are
-`application/problem+json`. Send the workspace's key as `X-Api-Key`, or a person's token as `Authorization: Bearer`.
+Every answer under `/api/v1` has the envelope `{isSuccess, errorCode, message, data}`. Errors of `/v1/analytics` and
+`/v1/mcp` are `{error: {code, message}}`, those elsewhere `application/problem+json`. Send a key as
+`X-Api-Key`, or a person's token as `Authorization: Bearer`.
 """
 _TAGS = [
     {"name": "Events", "description": "What comes in, and what an incident counted."},
@@ -45,6 +49,7 @@ _TAGS = [
     {"name": "Patterns", "description": "When incidents open, and when they alert."},
     {"name": "Authentication", "description": "People and their tokens."},
     {"name": "Workspaces", "description": "An isolated customer, its key and its windows."},
+    {"name": "Keys", "description": "Further keys, each limited to scopes."},
     {"name": "Channels", "description": "Where alerts go."},
     {"name": "Tenants", "description": "A workspace's own customers."},
     {"name": "Operation", "description": "For load balancers and monitoring; no key is needed."},
@@ -61,7 +66,8 @@ def create_app(
     log: Log | None = None,
     clock: Callable[[], float] = time.time,
 ) -> FastAPI:
-    """Return the application. It starts and stops nothing: control and pipeline are the caller's to close.
+    """Return the application. It starts and stops nothing but, in its lifespan, the runner of the jobs
+    (`app.state.jobs`): control and pipeline are the caller's to close.
 
     rules: those the pipeline runs with (the built-in ones). registry: for all metrics (a new one); log: where it
     writes (JSON lines on stderr); clock: seconds since 1970.
@@ -75,6 +81,7 @@ def create_app(
         log=make_log(form=settings.log_format, level=settings.log_level) if log is None else log,
         clock=clock,
     )
+    runner = JobRunner(services, HANDLERS)
     app = _Application(
         title="Tocsin",
         version=_version(),
@@ -83,8 +90,10 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,  # a path is right or 404, not moved
+        lifespan=lambda _app: runner.running(),
     )
     app.state.services = services
+    app.state.jobs = runner
     for router in ROUTERS:
         app.include_router(router)
     docs_page.install(app)
