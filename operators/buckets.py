@@ -11,8 +11,8 @@ from datetime import UTC, datetime, timedelta, tzinfo
 
 import numpy as np
 
-from operators.events import DAY, HOUR, MINUTE
-from operators.histogram import Ints
+from operators.events import DAY, HOUR, MINUTE, SECOND
+from operators.histogram import Floats, Ints
 
 SIZES = {"1m": MINUTE, "5m": 5 * MINUTE, "15m": 15 * MINUTE, "1h": HOUR, "1d": DAY}
 # How long a window may be, in days: about ten thousand buckets, ten years of days.
@@ -49,9 +49,11 @@ class Grid:
         place: Ints = np.searchsorted(self.edges, starts, "right") - 1
         return np.clip(place, 0, self.count - 1)
 
-    def seconds(self) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
+    def seconds(self) -> Floats:
         """How much of each bucket lies within the window."""
-        return np.diff(np.clip(self.edges, self.start, self.end)) / 1e6
+        within = np.clip(self.edges, self.start, self.end)
+        lasting: Floats = (within[1:] - within[:-1]) / SECOND
+        return lasting
 
 
 def size_of(length: int, bucket: str) -> str:
@@ -97,11 +99,13 @@ def _edges(start: int, end: int, size: int, zone: tzinfo) -> Ints:
     """Where buckets begin, from before `start` to beyond `end`."""
     low, high = start - 3 * DAY, end + 3 * DAY
     spans = _spans(low, high, zone)
-    found, places = [], []
+    found: list[Ints] = []
+    places: list[Ints] = []
+    before = spans[0][1]
     for (since, offset), (until, _) in zip(spans, [*spans[1:], (high, 0)], strict=True):
         first = -(-(since + offset) // size) * size - offset
         instants = np.arange(first, until, size, dtype=np.int64)
-        if size == DAY or (found and (offset - before) % size):
+        if size == DAY or (offset - before) % size:
             instants = np.unique(np.append(instants, since))
         found.append(instants)
         places.append((instants + offset) // size)

@@ -46,9 +46,7 @@ def needs_values(measures: Sequence[str]) -> bool:
     return not PERCENTILES.keys().isdisjoint(measures)
 
 
-def measured(
-    rows: pl.DataFrame, group: Ints, size: int, seconds: Floats | float, measures: Sequence[str]
-) -> Measured:
+def measured(rows: pl.DataFrame, group: Ints, size: int, seconds: Floats | float, measures: Sequence[str]) -> Measured:
     """Measures of groups of rows of `query_api.rollups.select`.
 
     group: of each row, from 0 to size − 1. seconds: how long each group lasts. measures: of PLAIN, or DISTINCT and a
@@ -81,8 +79,9 @@ def change(now: float | None, before: float | None) -> float | None:
 
 
 def _ratio(part: Numbers, whole: Ints) -> Floats:
-    found = np.full(len(whole), np.nan)
-    return np.divide(part, whole, out=found, where=whole > 0)
+    found: Floats = np.full(len(whole), np.nan)
+    np.divide(part, whole, out=found, where=whole > 0)
+    return found
 
 
 def _distinct(column: pl.Series, group: Ints, size: int) -> Ints:
