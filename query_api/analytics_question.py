@@ -151,9 +151,8 @@ def question(asked: Asked, names: Collection[str], scopes: frozenset[str] | None
         raise invalid("group_by: names the same dimension twice; verdict is a type, tool and identity are sources.")
     named = {*group_by, *map(dimension_of, measures), *(name for name in ALIASES if getattr(asked, name))}
     named |= set(_listed(asked.without, "without", FILTERS, len(FILTERS)))
-    streams = _streams(
-        _listed(asked.stream, "stream", STREAMS, len(STREAMS)), [name for name in ALIASES if name in named], scopes
-    )
+    given = _listed(asked.stream, "stream", STREAMS, len(STREAMS))
+    streams = _streams(given, [name for name in ALIASES if name in named], scopes)
     zone = _zone(asked.timezone)
     start, end = _window(asked, now)
     bucket = size_of(end - start, asked.bucket)
