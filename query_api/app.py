@@ -11,7 +11,19 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from connectors import rulefiles
 from connectors.control import Control
 from operators.rules import Rule, in_order
-from query_api import auth, channels, docs_page, errors, health, ingest, integrations, keys, tenants, workspaces
+from query_api import (
+    analytics_query,
+    auth,
+    channels,
+    docs_page,
+    errors,
+    health,
+    ingest,
+    integrations,
+    keys,
+    tenants,
+    workspaces,
+)
 from query_api.access import Access
 from query_api.bounds import Bounds
 from query_api.http_metrics import HttpMetrics
@@ -30,6 +42,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     integrations.router,
     workspaces.router,
     keys.router,
+    analytics_query.router,
     channels.router,
     tenants.router,
     auth.router,
@@ -51,6 +64,7 @@ _TAGS = [
     {"name": "Workspaces", "description": "An isolated customer, its key and its windows."},
     {"name": "Keys", "description": "Further keys, each limited to scopes."},
     {"name": "Channels", "description": "Where alerts go."},
+    {"name": "Analytics", "description": "Events in numbers: how many, how often, how long."},
     {"name": "Tenants", "description": "A workspace's own customers."},
     {"name": "Operation", "description": "For load balancers and monitoring; no key is needed."},
 ]
