@@ -19,7 +19,7 @@ USER tocsin
 WORKDIR /home/tocsin
 # Compiled here once, for any processor of this architecture.
 ENV NUMBA_CPU_NAME=generic
-RUN python -c 'from connectors.formats import jsonl; from connectors.kafka import native; jsonl.warm(); native.warm()'
+RUN python -c 'from connectors.formats import jsonl; from connectors.kafka import native; from operators import rollup; jsonl.warm(); native.warm(); rollup.warm()'
 ENV TOCSIN_DATA=/data
 VOLUME /data
 # Without a shell in between: SIGTERM reaches Tocsin, which finishes what is under way.

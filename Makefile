@@ -33,7 +33,7 @@ $(STAMP): pyproject.toml Makefile
 	echo "Setting up $(VENV) with $$("$$found" --version) (a minute or two) ..."; \
 	"$$found" -m venv --clear $(VENV); \
 	$(BIN)/python -m pip install --quiet --no-compile --disable-pip-version-check --editable '.[dev]'; \
-	$(BIN)/python -c 'from connectors.formats import jsonl; from connectors.kafka import native; jsonl.warm(); native.warm()'; \
+	$(BIN)/python -c 'from connectors.formats import jsonl; from connectors.kafka import native; from operators import rollup; jsonl.warm(); native.warm(); rollup.warm()'; \
 	touch $@
 
 demo: $(STAMP) ## a seeded day of events, replayed: the incidents, a timeline, what to type next

@@ -39,6 +39,7 @@ from flows.serving import Serving, cause
 from flows.sink import STORE
 from flows.steps import classify, share, store
 from flows.versions import RuleVersions
+from operators import rollup
 from operators.classify import Classifier
 from operators.clock import DEFAULT_LATENESS, NEVER
 from operators.events import SECOND
@@ -90,7 +91,7 @@ class LivePipeline(Serving):
         self._watchers: list[Watch] = []
         self._thread = Thread(target=self._run, name="dataflow", daemon=True)
         # Loading it takes a second, which nobody should wait for in the middle of the first large batch.
-        self._scanner = Thread(target=jsonl.warm, name="scanner", daemon=True)
+        self._warmer = Thread(target=_warm, name="warm", daemon=True)
         self._held = held.pop_all()  # where this fails before, whoever gave it lets go of everything
 
     @classmethod
@@ -110,13 +111,13 @@ class LivePipeline(Serving):
         pipeline._watchers += watch
         pipeline._thread.start()
         pipeline._writer.start()
-        pipeline._scanner.start()
+        pipeline._warmer.start()
         return pipeline
 
     def stop(self) -> None:
         """Finish what is under way, take a snapshot, close everything. What was accepted is in the log."""
         self._stop.set()
-        for thread in (self._thread, self._scanner):
+        for thread in (self._thread, self._warmer):
             if thread.is_alive():
                 thread.join()
         self._stop_writing()
@@ -234,6 +235,11 @@ class LivePipeline(Serving):
         self._trouble = None
         for watch in self._watchers:
             watch(seen)
+
+
+def _warm() -> None:
+    jsonl.warm()
+    rollup.warm()
 
 
 def _open_store(data: Path) -> LiveStore:

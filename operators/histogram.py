@@ -12,8 +12,9 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
+
+from operators.adding import WORTH, held
 
 ERROR = 0.01
 GAMMA = (1 + ERROR) / (1 - ERROR)
@@ -60,35 +61,28 @@ def quantiles(
     if not len(bins) or not size:
         return found
     lowest, width = int(bins.min()), int(bins.max()) - int(bins.min()) + 1
+    if len(bins) < WORTH and size * width < _CELLS:
+        table = np.zeros((size, width), np.int64)
+        np.add.at(table, (groups.repeat(np.diff(starts)), bins.astype(np.int64) - lowest), counts)
+        return _few(table.cumsum(axis=1), wanted, lowest)
+    from operators import compiled
+
     step = max(1, _CELLS // width)  # groups at once, so that memory stays bounded
     for first in range(0, size, step):
         part = found[first : first + step]
-        _quantiles(groups - first, starts, bins, counts, lowest, np.zeros((len(part), width), np.int64), wanted, part)
+        table = np.zeros((len(part), width), np.int64)
+        compiled.quantiles(groups - first, starts, held(bins), held(counts), lowest, table, wanted, part)
     chosen = ~np.isnan(found)
     found[chosen] = value_of(found[chosen].astype(np.int64))
     return found
 
 
+def _few(seen: Ints, ranks: Floats, lowest: int) -> Floats:
+    """The percentiles of groups. seen: [group, bin], how many values lie in this bin or below."""
+    total = seen[:, -1:]
+    wanted = np.maximum(1, np.ceil(ranks * total - 1e-9))
+    place = (seen[:, :, None] < wanted[:, None, :]).sum(axis=1)
+    return np.where(total > 0, value_of(np.minimum(place, seen.shape[1] - 1) + lowest), np.nan)
+
+
 _CELLS = 16 << 20
-
-
-@njit(cache=True, nogil=True)
-def _quantiles(groups, starts, bins, counts, lowest, table, ranks, found):  # type: ignore[no-untyped-def]
-    """Fill `found` with the bins of the percentiles of those groups that `table` has rows for."""
-    for row in range(len(groups)):
-        group = groups[row]
-        if 0 <= group < len(table):
-            for entry in range(starts[row], starts[row + 1]):
-                table[group, bins[entry] - lowest] += counts[entry]
-    for group in range(len(table)):
-        total = table[group].sum()
-        if total == 0:
-            continue
-        for which in range(len(ranks)):
-            wanted = max(1, int(np.ceil(ranks[which] * total - 1e-9)))
-            seen = 0
-            for place in range(table.shape[1]):
-                seen += table[group, place]
-                if seen >= wanted:
-                    found[group, which] = place + lowest
-                    break

@@ -18,7 +18,7 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from operators.adding import histograms, numbered, sums
+from operators.adding import WORTH, histograms, numbered, sums
 from operators.events import HOUR, MINUTE, TIMESTAMP
 from operators.frames import empty, pick
 from operators.histogram import Floats, Ints, bins_of, quantiles
@@ -84,6 +84,19 @@ def levels(events: pl.DataFrame) -> tuple[Rolled, Rolled, Rolled]:
     minutes = _of_events(events)
     hours = minutes.added(HOUR, NO_SESSIONS)
     return minutes, hours, hours.added(HOUR, SOURCE)
+
+
+def warm() -> None:
+    """Load what is compiled, or compile it and keep that; the first large batch, or question, need not wait then."""
+    many = pl.int_range(WORTH, eager=True)
+    events = pl.DataFrame(
+        {"time": many.cast(TIMESTAMP), "source": many.cast(pl.String), "value": many.cast(pl.Float64)}
+    )
+    rest = {name: pl.lit(None, pl.String).alias(name) for name in READS if name not in events.columns}
+    rest |= {"stream": pl.lit("verdict").alias("stream"), "attributes": pl.lit('{"tag":"x"}').alias("attributes")}
+    minutes, _, _ = levels(events.with_columns(rest.values()))
+    rows = minutes.frame().with_columns(values="value_count", sum=pl.lit(0.0))
+    added(rows, np.zeros(len(rows), np.int64), 1, [0.5])
 
 
 def keyed(rows: pl.DataFrame) -> tuple[pl.DataFrame, pl.DataFrame]:
@@ -297,6 +310,6 @@ def added(rows: pl.DataFrame, group: Ints, size: int, ranks: Sequence[float] = (
     if ranks and rows.height:
         starts = np.concatenate([[0], rows["bins"].list.len().to_numpy().cumsum(dtype=np.int64)])
         bins, counts = (rows[name].explode(empty_as_null=False).to_numpy() for name in ("bins", "bin_counts"))
-        found = quantiles(np.asarray(group, np.int64), starts, bins, counts.astype(np.int64), size, ranks)
+        found = quantiles(np.asarray(group, np.int64), starts, bins, counts.astype(np.int64, copy=False), size, ranks)
     sums = np.bincount(group, rows["sum"].to_numpy(), size).astype(np.float64)
     return Added(ints("count"), ints("errors"), ints("values"), sums, found)

@@ -2,6 +2,8 @@
 
 import math
 from collections import Counter, defaultdict
+from collections.abc import Iterator
+from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -11,11 +13,23 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from operators import histogram
+from operators import adding, histogram, json_keys
 from operators.events import EVENTS, HOUR, MINUTE
 from operators.rollup import DIMENSIONS, KEYED, NO_SESSIONS, ROLLUP, SOURCE, added, levels, merged, rollup
 
 START = datetime(2026, 5, 1, tzinfo=UTC)
+
+
+@contextmanager
+def worth(rows: int) -> Iterator[None]:
+    """Let what is compiled be used from so many rows on."""
+    with pytest.MonkeyPatch.context() as patch:
+        for module in (adding, histogram, json_keys):
+            patch.setattr(module, "WORTH", rows)
+        yield
+
+
+FEW_OR_MANY = st.sampled_from([0, 1_000_000])
 NUMBERS = st.one_of(
     st.none(),
     st.just(0.0),
@@ -130,35 +144,39 @@ def check(rows: pl.DataFrame, expected: dict[Cell, list[Any]], keep: tuple[str, 
         assert all(row[name] is None for name in DIMENSIONS if name not in keep)
 
 
-@given(events())
-def test_a_minute_is_what_happened_in_it(given: list[dict[str, Any]]) -> None:
-    """Every dashboard adds these up."""
-    check(rollup(frame(given)), oracle(given, MINUTE, DIMENSIONS), DIMENSIONS)
+@given(events(), FEW_OR_MANY)
+def test_a_minute_is_what_happened_in_it(given: list[dict[str, Any]], rows: int) -> None:
+    """Every dashboard adds these up. Few events are added in another way than many."""
+    with worth(rows):
+        check(rollup(frame(given)), oracle(given, MINUTE, DIMENSIONS), DIMENSIONS)
 
 
-@given(events(), st.integers(0, 40), st.integers(0, 40))
-def test_sums_do_not_depend_on_what_is_added_first(given: list[dict[str, Any]], one: int, other: int) -> None:
+@given(events(), st.integers(0, 40), st.integers(0, 40), FEW_OR_MANY)
+def test_sums_do_not_depend_on_what_is_added_first(
+    given: list[dict[str, Any]], one: int, other: int, many: int
+) -> None:
     """A replay flushes in other portions than the live service, and shows the same."""
-    whole = frame(given)
-    first, second = sorted((min(one, len(given)), min(other, len(given))))
-    parts = [rollup(part) for part in (whole[second:], whole[:first], whole[first:second])]
-    once = merged(rollup(whole))
-    assert merged(pl.concat(parts)).equals(once)
-    assert once.equals(once.sort("start", *DIMENSIONS))
-    check(merged(pl.concat(parts), HOUR, NO_SESSIONS), oracle(given, HOUR, NO_SESSIONS), NO_SESSIONS)
-    if given:
-        sizes, kept = (MINUTE, HOUR, HOUR), (DIMENSIONS, NO_SESSIONS, SOURCE)
-        for level, size, keep in zip(levels(whole), sizes, kept, strict=True):
-            check(level.frame(), oracle(given, size, keep), keep)
-            rows, keys = level.keyed()
-            assert rows.schema == pl.Schema(KEYED)
-            assert keys["key"].is_unique().all()
-            told = rows.join(keys, on="key", maintain_order="left").select(ROLLUP.keys())
-            assert told.equals(level.frame())
+    with worth(many):
+        whole = frame(given)
+        first, second = sorted(min(cut, len(given)) for cut in cuts)
+        parts = [rollup(part) for part in (whole[second:], whole[:first], whole[first:second])]
+        once = merged(rollup(whole))
+        assert merged(pl.concat(parts)).equals(once)
+        assert once.equals(once.sort("start", *DIMENSIONS))
+        check(merged(pl.concat(parts), HOUR, NO_SESSIONS), oracle(given, HOUR, NO_SESSIONS), NO_SESSIONS)
+        if given:
+            sizes, kept = (MINUTE, HOUR, HOUR), (DIMENSIONS, NO_SESSIONS, SOURCE)
+            for level, size, keep in zip(levels(whole), sizes, kept, strict=True):
+                check(level.frame(), oracle(given, size, keep), keep)
+                rows, keys = level.keyed()
+                assert rows.schema == pl.Schema(KEYED)
+                assert keys["key"].is_unique().all()
+                told = rows.join(keys, on="key", maintain_order="left").select(ROLLUP.keys())
+                assert told.equals(level.frame())
 
 
-@given(st.lists(st.floats(-1e12, 1e12, allow_nan=False), min_size=1, max_size=200), st.floats(0.001, 1.0))
-def test_percentiles_are_within_one_percent(values: list[float], rank: float) -> None:
+@given(st.lists(st.floats(-1e12, 1e12, allow_nan=False), min_size=1, max_size=200), st.floats(0.001, 1.0), FEW_OR_MANY)
+def test_percentiles_are_within_one_percent(values: list[float], rank: float, many: int) -> None:
     """Of the exact one of the nearest rank, whatever the values, also put together from parts."""
     given = [
         {"time": START, "workspace": "w", "stream": "log", "source": "s", "value": v, "partition": "p"} for v in values
@@ -166,7 +184,8 @@ def test_percentiles_are_within_one_percent(values: list[float], rank: float) ->
     cut = len(values) // 3
     rows = pl.concat([rollup(frame(given[:cut])), rollup(frame(given[cut:]))])
     shown = rows.with_columns(values=pl.col("value_count"), sum=pl.col("total") / 1e6)
-    found = added(shown, np.zeros(rows.height, np.int64), 1, [rank])
+    with worth(many):
+        found = added(shown, np.zeros(rows.height, np.int64), 1, [rank])
     exact = sorted(values)[max(1, math.ceil(rank * len(values) - 1e-9)) - 1]
     assert found.quantiles[0, 0] == pytest.approx(exact, rel=histogram.ERROR * (1 + 1e-9), abs=1e-6)
     assert found.count[0] == found.values[0] == len(values)
@@ -193,6 +212,8 @@ def test_many_groups_are_counted_in_portions(monkeypatch: pytest.MonkeyPatch) ->
     whole = added(rows, np.arange(50), 50, [0.5]).quantiles
     monkeypatch.setattr(histogram, "_CELLS", 700)
     assert (added(rows, np.arange(50), 50, [0.5]).quantiles == whole).all()
+    with worth(0):
+        assert (added(rows, np.arange(50), 50, [0.5]).quantiles == whole).all()
 
 
 def test_bins_sort_as_their_values_do() -> None:
