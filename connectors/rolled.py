@@ -15,7 +15,7 @@ import polars as pl
 
 from connectors.pipeline import RolledUp
 from connectors.schema import BOOKKEEPING, column_list
-from connectors.sql import SCRATCH, scratch
+from connectors.sql import SCRATCH, literal, scratch
 from operators.frames import empty
 from operators.histogram import SQL_VALUE
 from operators.rollup import DIMENSIONS, NO_SESSIONS, READS, ROLLUP, keyed, levels, merged
@@ -130,12 +130,15 @@ def days(con: duckdb.DuckDBPyConnection) -> dict[str, str]:
 
 
 def write_day(con: duckdb.DuckDBPyConnection, day: str, folder: Path) -> None:
-    """Write a day's minutes, a row a key, as `data.parquet` in `folder`."""
-    within = "start >= $day::TIMESTAMPTZ AND start < $day::TIMESTAMPTZ + INTERVAL 1 DAY"
-    sql = f"SELECT {_TOLD} FROM {told(MINUTES)} WHERE {within}"
-    rows = con.sql(sql, params={"day": f"{day}T00:00:00Z"}).pl()
+    """Write a day's minutes as `data.parquet` in `folder`: ROLLUP, a key in one row or several."""
     folder.mkdir(parents=True)
-    merged(rows).write_parquet(folder / "data.parquet", compression="zstd", compression_level=1)
+    within = (
+        f"start >= {literal(f'{day}T00:00:00Z')}::TIMESTAMPTZ AND start < {literal(f'{day}T00:00:00Z')}::TIMESTAMPTZ"
+    )
+    con.execute(
+        f"COPY (SELECT {_TOLD} FROM {told(MINUTES)} WHERE {within} + INTERVAL 1 DAY) "
+        f"TO {literal(str(folder / 'data.parquet'))} (FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1)"
+    )
 
 
 def _before(upto: Mapping[str, int] | None) -> tuple[str, dict[str, object]]:

@@ -175,8 +175,6 @@ def execute(plan: Plan, data: Path, board: Board, stop: Flag, *, resumed: bool, 
 def _conclude(data: Path, finished: bool) -> dict[str, int]:
     """Publish the lake, note the end, and count."""
     with Store.open(data / "store.duckdb") as store:
-        if finished:
-            store.fold(least=1)
         lake.publish(store, data, last=True)
         if finished:  # last: with this note there is nothing left that could be resumed
             store.flush({}, {}, {FINISHED: "true"})

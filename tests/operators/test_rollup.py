@@ -151,9 +151,9 @@ def test_a_minute_is_what_happened_in_it(given: list[dict[str, Any]], rows: int)
         check(rollup(frame(given)), oracle(given, MINUTE, DIMENSIONS), DIMENSIONS)
 
 
-@given(events(), st.integers(0, 40), st.integers(0, 40), FEW_OR_MANY)
+@given(events(), st.tuples(st.integers(0, 40), st.integers(0, 40)), FEW_OR_MANY)
 def test_sums_do_not_depend_on_what_is_added_first(
-    given: list[dict[str, Any]], one: int, other: int, many: int
+    given: list[dict[str, Any]], cuts: tuple[int, int], many: int
 ) -> None:
     """A replay flushes in other portions than the live service, and shows the same."""
     with worth(many):
