@@ -136,7 +136,7 @@ def write_day(con: duckdb.DuckDBPyConnection, day: str, folder: Path) -> None:
         f"start >= {literal(f'{day}T00:00:00Z')}::TIMESTAMPTZ AND start < {literal(f'{day}T00:00:00Z')}::TIMESTAMPTZ"
     )
     con.execute(
-        f"COPY (SELECT {_TOLD} FROM {told(MINUTES)} WHERE {within} + INTERVAL 1 DAY) "
+        f"COPY (SELECT {_TOLD} FROM {told(MINUTES)} WHERE start >= {first} AND start < {first} + INTERVAL 1 DAY) "
         f"TO {literal(str(folder / 'data.parquet'))} (FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1)"
     )
 
