@@ -14,6 +14,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import astuple
 from pathlib import Path
 from threading import Condition, Lock, RLock
 from typing import Any, Self
@@ -277,8 +278,7 @@ class LiveStore(Store):
         """Make a workspace's rollups of the hours around [start, end), µs, once more of its events, hour by hour, but
         what a snapshot may take back. upto: see `fold`. From any thread; others write between two hours."""
         first, last = start // HOUR * HOUR, -(-end // HOUR) * HOUR
-        before = after = 0
-        changed = False
+        found = RolledUp(0, 0, 0, 0, 0)
         if upto is not None:  # after a restart less may be known than was when rows were folded
             folded = self.folded
             upto = {name: max(offset, folded.get(name, 0)) for name, offset in {**folded, **upto}.items()}
@@ -290,8 +290,8 @@ class LiveStore(Store):
                     if done.changed:
                         again = int(self.meta().get(rolled.AGAIN, 0)) + 1
                         self._write("meta", meta_frame({rolled.AGAIN: str(again)}))
-            before, after, changed = before + done.events_before, after + done.events_after, changed or done.changed
-        return RolledUp(first, last, before, after, changed)
+            found = RolledUp(*(had + has for had, has in zip(astuple(found), astuple(done), strict=True)))
+        return found
 
     def maintain(self, forgotten: int, upto: Mapping[str, int] | None) -> None:
         """Keep what is hot small: events into files, incidents that are over into the past, old news away.

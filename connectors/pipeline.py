@@ -59,18 +59,6 @@ class Receipt:
 
 
 @dataclass(frozen=True, slots=True)
-class RolledUp:
-    """What came of rolling up a window of the past once more. start, end: whole hours around it, µs. events_before,
-    events_after: that the rows counted, and count. changed: the rows were not what the events say, and are now."""
-
-    start: int
-    end: int
-    events_before: int
-    events_after: int
-    changed: bool
-
-
-@dataclass(frozen=True, slots=True)
 class Health:
     """How the pipeline does. lag: accepted records that are not yet committed, and the age in seconds of the oldest.
 
@@ -106,13 +94,4 @@ class Pipeline(Protocol):
 
     def health(self) -> Health:
         """How it does, now."""
-        ...
-
-    def roll_up(self, workspace: str, start: int, end: int) -> RolledUp:
-        """Make a workspace's rollups of the hours around [start, end), µs, once more of its events. Takes long, about a
-        microsecond an event; from any thread. Raises Unavailable."""
-        ...
-
-    async def changed(self, after: int, timeout: float) -> int:
-        """Wait until the feed has entries beyond number `after`, or for `timeout` seconds; its last number."""
         ...

@@ -85,18 +85,26 @@ def replace(
     chosen = f'("offset" IS NULL OR {new}) AND {within.format("start")}'
     mine = f"key IN (SELECT key FROM {KEYS} WHERE workspace = $workspace)"
     gone = chosen.replace("workspace = $workspace", mine, 1)
-    changed, before = False, 0
+    changed, before, count = 0, 0, 0
     found = [rolled.frame() for rolled in levels(events)] if events.height else [empty(ROLLUP)] * len(LEVELS)
     for name, rows in zip(LEVELS, found, strict=True):
         held = merged(con.sql(f"SELECT {_TOLD} FROM {told(name)} WHERE {chosen}", params={**span, **reached}).pl())
+        rows = merged(rows)
         if name == MINUTES:
-            before = int(held["count"].sum())
-        if not held.equals(merged(rows)):
-            changed = True
+            before, count, changed = int(held["count"].sum()), max(held.height, rows.height), _different(held, rows)
+        if not held.equals(rows):
             con.execute(f"DELETE FROM {name} WHERE {gone}", {**span, **reached})
             if rows.height:
                 _insert(con, name, *keyed(rows))
-    return RolledUp(start, end, before, events.height, changed)
+    return RolledUp((end - start) // MINUTE, count, changed, before, events.height)
+
+
+def _different(before: pl.DataFrame, after: pl.DataFrame) -> int:
+    """How many rows (ROLLUP) are not the same."""
+    key = ["start", *DIMENSIONS]
+    gone = before.join(after, on=before.columns, how="anti", nulls_equal=True)
+    come = after.join(before, on=after.columns, how="anti", nulls_equal=True)
+    return pl.concat([gone.select(key), come.select(key)]).unique().height
 
 
 def view(name: str, source: str) -> str:
@@ -132,9 +140,7 @@ def days(con: duckdb.DuckDBPyConnection) -> dict[str, str]:
 def write_day(con: duckdb.DuckDBPyConnection, day: str, folder: Path) -> None:
     """Write a day's minutes as `data.parquet` in `folder`: ROLLUP, a key in one row or several."""
     folder.mkdir(parents=True)
-    within = (
-        f"start >= {literal(f'{day}T00:00:00Z')}::TIMESTAMPTZ AND start < {literal(f'{day}T00:00:00Z')}::TIMESTAMPTZ"
-    )
+    first = f"{literal(f'{day}T00:00:00Z')}::TIMESTAMPTZ"
     con.execute(
         f"COPY (SELECT {_TOLD} FROM {told(MINUTES)} WHERE start >= {first} AND start < {first} + INTERVAL 1 DAY) "
         f"TO {literal(str(folder / 'data.parquet'))} (FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1)"
