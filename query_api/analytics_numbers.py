@@ -1,0 +1,57 @@
+"""How the Analytics surface says numbers: counts, shares, milliseconds."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+
+from operators.histogram import Floats, Ints
+
+RANKS = (0.5, 0.95, 0.99)
+_DIGITS = 4
+
+
+def shares(counts: Sequence[int], digits: int) -> list[float | None]:
+    """Return what part of their sum each count is, with so many decimals; null where the sum is 0.
+
+    They add up to 1: each is rounded down, and what is then missing goes to those that lost most (Hamilton's method).
+    """
+    total, unit = sum(counts), 10**digits
+    if not total:
+        return [None] * len(counts)
+    parts = [count * unit // total for count in counts]
+    lost = sorted(range(len(counts)), key=lambda n: (-(counts[n] * unit % total), n))
+    for n in lost[: unit - sum(parts)]:
+        parts[n] += 1
+    return [part / unit for part in parts]
+
+
+def rate(count: int, total: int, digits: int) -> float | None:
+    """Return count / total with so many decimals; null where the total is 0."""
+    return round(count / total, digits) if total else None
+
+
+def milliseconds(value: float) -> float | int | None:
+    """Return a latency with four significant digits, whole where it is; null for NaN. Far below what bins are off."""
+    if not np.isfinite(value):
+        return None
+    rounded = float(f"{value:.{_DIGITS}g}")
+    return int(rounded) if rounded.is_integer() else rounded
+
+
+def mean(total: float, count: int) -> float | int | None:
+    """Return the mean of `count` latencies that sum to `total`."""
+    return milliseconds(total / count) if count else None
+
+
+def percentiles(found: Floats) -> dict[str, Any]:
+    """Return the members of an answer for the percentiles RANKS of one group."""
+    p50, p95, p99 = (milliseconds(value) for value in found.tolist())
+    return {"latency_p50_ms": p50, "latency_p95_ms": p95, "latency_p99_ms": p99}
+
+
+def places(values: Sequence[str | None]) -> tuple[list[str | None], Ints]:
+    """Return the different texts, in the order of their first appearance, and the place of each value among them."""
+    known: dict[str | None, int] = {}
+    at = np.array([known.setdefault(value, len(known)) for value in values], np.int64)
+    return list(known), at
