@@ -11,7 +11,20 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from connectors import rulefiles
 from connectors.control import Control
 from operators.rules import Rule, in_order
-from query_api import auth, channels, docs_page, errors, health, ingest, integrations, keys, tenants, workspaces
+from query_api import (
+    auth,
+    channels,
+    docs_page,
+    errors,
+    governance,
+    health,
+    ingest,
+    integrations,
+    keys,
+    mcp,
+    tenants,
+    workspaces,
+)
 from query_api.access import Access
 from query_api.bounds import Bounds
 from query_api.http_metrics import HttpMetrics
@@ -28,6 +41,8 @@ ROUTERS: tuple[APIRouter, ...] = (
     integrations.router,
     workspaces.router,
     keys.router,
+    governance.router,
+    mcp.router,
     channels.router,
     tenants.router,
     auth.router,
@@ -48,6 +63,8 @@ _TAGS = [
     {"name": "Authentication", "description": "People and their tokens."},
     {"name": "Workspaces", "description": "An isolated customer, its key and its windows."},
     {"name": "Keys", "description": "Further keys, each limited to scopes."},
+    {"name": "Governance", "description": "What guardians decided."},
+    {"name": "Tool calls", "description": "Which tools were called, in which sessions, and what became of the calls."},
     {"name": "Channels", "description": "Where alerts go."},
     {"name": "Tenants", "description": "A workspace's own customers."},
     {"name": "Operation", "description": "For load balancers and monitoring; no key is needed."},
