@@ -28,6 +28,8 @@ from query_api import (
 from query_api.access import Access
 from query_api.bounds import Bounds
 from query_api.http_metrics import HttpMetrics
+from query_api.job_catalogue import HANDLERS
+from query_api.jobs import JobRunner
 from query_api.logs import Log, make_log
 from query_api.openapi import document
 from query_api.pipeline import Pipeline
@@ -81,7 +83,8 @@ def create_app(
     log: Log | None = None,
     clock: Callable[[], float] = time.time,
 ) -> FastAPI:
-    """Return the application. It starts and stops nothing: control and pipeline are the caller's to close.
+    """Return the application. It starts and stops nothing but, in its lifespan, the runner of the jobs
+    (`app.state.jobs`): control and pipeline are the caller's to close.
 
     rules: those the pipeline runs with (the built-in ones). registry: for all metrics (a new one); log: where it
     writes (JSON lines on stderr); clock: seconds since 1970.
@@ -95,6 +98,7 @@ def create_app(
         log=make_log(form=settings.log_format, level=settings.log_level) if log is None else log,
         clock=clock,
     )
+    runner = JobRunner(services, HANDLERS)
     app = _Application(
         title="Tocsin",
         version=_version(),
@@ -103,8 +107,10 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,  # a path is right or 404, not moved
+        lifespan=lambda _app: runner.running(),
     )
     app.state.services = services
+    app.state.jobs = runner
     for router in ROUTERS:
         app.include_router(router)
     docs_page.install(app)
