@@ -88,18 +88,19 @@ def classified() -> Stored:
         b'{"time":"2026-01-01T00:00:00Z","ingested_at":"2026-01-01T00:00:01Z","source":"a","type":"auth_failed","n":1}',
         b"garbage",
         b'{"time":"2026-01-01T00:00:00Z","ingested_at":"2026-01-01T00:00:02Z","source":"a","type":"auth_failed","id":"\xc3\xbc"}',
+        b'{"time":"2026-01-01T00:00:00Z","ingested_at":"2026-01-01T00:00:02Z","record":"configure","source":"api_key"}',
     ]  # fmt: skip
     decoded = jsonl.decode(b"\n".join(lines), DecodeOptions())
-    [batch] = Intake("p", next_offset=5).take(decoded.frame, decoded.rejects, decoded.records)
+    batch, _ = Intake("p", next_offset=5).take(decoded.frame, decoded.rejects, decoded.records)
     return store(*classify(Classifier(builtin()), True, batch), RuleVersions(builtin()), events=True)
 
 
 def test_records_arrive() -> None:
     """As they are stored, to the last column."""
     batch = classified()
-    tables = {name: getattr(batch, name) for name in ("events", "claims", "dead_letters", "rules")}
+    tables = {name: getattr(batch, name) for name in ("events", "claims", "dead_letters", "rules", "configurations")}
     full = {name: frame for name, frame in tables.items() if frame.height}
-    assert {"events", "dead_letters", "rules"} <= set(full)
+    assert {"events", "dead_letters", "rules", "configurations"} <= set(full)
     records = Records("t.log-0", 5, 8, START, full, {"acme": '{"lifecycle":{}}', "ü": "{}"}, batch.counts)
     found = again(results.of_records(records))
     assert isinstance(found, Records)
