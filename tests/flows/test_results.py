@@ -18,6 +18,7 @@ from connectors.kafka.envelope import Envelope, packed, unpacked
 from connectors.rulefiles import builtin
 from flows import results
 from flows.live_detect import Published
+from flows.live_sink import tables_of
 from flows.results import Begun, Records, Told
 from flows.sink import Counts, Stored
 from flows.steps import classify, store
@@ -88,19 +89,31 @@ def classified() -> Stored:
         b'{"time":"2026-01-01T00:00:00Z","ingested_at":"2026-01-01T00:00:01Z","source":"a","type":"auth_failed","n":1}',
         b"garbage",
         b'{"time":"2026-01-01T00:00:00Z","ingested_at":"2026-01-01T00:00:02Z","source":"a","type":"auth_failed","id":"\xc3\xbc"}',
-        b'{"time":"2026-01-01T00:00:00Z","ingested_at":"2026-01-01T00:00:02Z","record":"configure","source":"api_key"}',
     ]  # fmt: skip
     decoded = jsonl.decode(b"\n".join(lines), DecodeOptions())
-    batch, _ = Intake("p", next_offset=5).take(decoded.frame, decoded.rejects, decoded.records)
+    [batch] = Intake("p", next_offset=5).take(decoded.frame, decoded.rejects, decoded.records)
     return store(*classify(Classifier(builtin()), True, batch), RuleVersions(builtin()), events=True)
+
+
+def test_changes_of_settings_arrive() -> None:
+    """Who made them, too."""
+    line = b'{"time":"2026-01-01T00:00:00Z","ingested_at":"2026-01-01T00:00:01Z","record":"configure","source":"api_key"}'
+    decoded = jsonl.decode(line, DecodeOptions())
+    batch, _ = Intake("p").take(decoded.frame, decoded.rejects, decoded.records)
+    stored = store(*classify(Classifier(builtin()), True, batch), RuleVersions(builtin()), events=True)
+    records = Records("p", 0, 1, None, tables_of([stored]), {}, stored.counts)
+    found = again(results.of_records(records))
+    assert isinstance(found, Records)
+    assert_frame_equal(found.tables["configurations"], stored.configurations)
+    assert stored.configurations["actor"].to_list() == ["api_key"]
 
 
 def test_records_arrive() -> None:
     """As they are stored, to the last column."""
     batch = classified()
-    tables = {name: getattr(batch, name) for name in ("events", "claims", "dead_letters", "rules", "configurations")}
+    tables = {name: getattr(batch, name) for name in ("events", "claims", "dead_letters", "rules")}
     full = {name: frame for name, frame in tables.items() if frame.height}
-    assert {"events", "dead_letters", "rules", "configurations"} <= set(full)
+    assert {"events", "dead_letters", "rules"} <= set(full)
     records = Records("t.log-0", 5, 8, START, full, {"acme": '{"lifecycle":{}}', "ü": "{}"}, batch.counts)
     found = again(results.of_records(records))
     assert isinstance(found, Records)
