@@ -12,6 +12,7 @@ from connectors import rulefiles
 from connectors.control import Control
 from operators.rules import Rule, in_order
 from query_api import (
+    analytics_query,
     auth,
     channels,
     docs_page,
@@ -45,6 +46,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     keys.router,
     governance.router,
     mcp.router,
+    analytics_query.router,
     channels.router,
     tenants.router,
     auth.router,
@@ -68,6 +70,7 @@ _TAGS = [
     {"name": "Governance", "description": "What guardians decided."},
     {"name": "Tool calls", "description": "Which tools were called, in which sessions, and what became of the calls."},
     {"name": "Channels", "description": "Where alerts go."},
+    {"name": "Analytics", "description": "Events in numbers: how many, how often, how long."},
     {"name": "Tenants", "description": "A workspace's own customers."},
     {"name": "Operation", "description": "For load balancers and monitoring; no key is needed."},
 ]

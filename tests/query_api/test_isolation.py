@@ -306,6 +306,18 @@ def _trends(world: World) -> None:
     assert world.they("GET", "/api/v1/workspaces/trends")["patterns"] != []
 
 
+@case("GET /v1/analytics/query")
+def _query(world: World) -> None:
+    world.their_incident()
+    query = "/v1/analytics/query?group_by=source,code&measure=count,distinct:source"
+    assert world.ask("GET", query).json()["series"] == []
+    for other in ("", f"?workspace={world.theirs.id}", "?source=payments"):
+        answer = world.ask("GET", f"/v1/analytics/query{other}")
+        assert answer.status_code == 400 or answer.json()["series"][0]["total"]["count"] == 0, other
+    theirs = world.service.get(query, headers=world.theirs.by_key).json()
+    assert theirs["series"][0]["key"] == {"source": "payments", "code": "401"}
+
+
 @case("GET /api/v1/stream")
 def _stream(world: World) -> None:
     theirs = world.their_incident()
