@@ -97,7 +97,9 @@ async def timeseries(
     responses=answers(Guardians, 422),
 )
 async def by_guardian(caller: Reader, services: ServicesDep, asked: AskedDep) -> Response:
-    """The busiest guardian first; 1,000 at most, then `truncated` is there. The name is the latest one."""
+    """The busiest guardian first; 1,000 at most, then `truncated` is there. A guardian's name is that of the last hour
+    in which it had one.
+    """
 
     def question(con: DuckDBPyConnection) -> list[dict[str, Any]]:
         by = ("guardian", "label", "type", "code")

@@ -15,6 +15,7 @@ import pytest
 
 from flows.live import LivePipeline
 from query_api import channels, reading
+from query_api.analytics_numbers import warm
 from query_api.integrations_feed import close_streams
 from query_api.routes import operations
 from query_api.settings import ServiceSettings
@@ -393,6 +394,7 @@ def _without_times(data: dict[str, Any]) -> str:
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """The service with the real pipeline, for all cases."""
     directory = tmp_path_factory.mktemp("data")
+    warm()
     pipeline = LivePipeline.start(directory)
     service = Service(directory, ServiceSettings(sign_ins_per_minute=10_000), pipeline)
     yield service
