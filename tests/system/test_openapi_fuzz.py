@@ -27,6 +27,7 @@ from schemathesis.specs.openapi import checks as openapi
 from connectors.control import Control
 from flows.live import LivePipeline
 from query_api import channels, reading
+from query_api.analytics_numbers import warm
 from query_api.app import create_app
 from query_api.logs import make_log
 from query_api.settings import ServiceSettings
@@ -54,6 +55,7 @@ class World:
     """The service and what there is to be found in it."""
 
     def __init__(self, data: Path) -> None:
+        warm()
         self.pipeline = LivePipeline.start(data)
         self.control = Control.open(f"sqlite:///{data}/control.sqlite", data / "secret.key")
         with (data / "log.txt").open("w") as out:
@@ -69,18 +71,25 @@ class World:
         receipt = asyncio.run(self.pipeline.submit([body], self.workspace, detail=True, timeout=PATIENCE))
         self.incident = receipt.outcomes[0].incident_id
         assert self.incident is not None
+        call = {"stream": "tool_call", "source": "search", "type": "passed", "tenant": "session-1", "value": 12.5}
+        body = json.dumps(call | {"time": datetime.now(UTC).isoformat()}).encode()
+        asyncio.run(self.pipeline.submit([body], self.workspace, detail=False, timeout=PATIENCE))
+        rollup = self.control.jobs.create(self.workspace, "rollup", {"start": 0, "end": 60_000_000}).id
         self.known = {
             "/api/v1/incidents": self.incident,
             "/api/v1/patterns": "auth_failure",
             "/api/v1/tenants": self.tenant,
             "/api/v1/workspaces/me/channels": "pagerduty",
             "/v1/keys": self.limited,
+            "/v1/mcp/analytics/sessions": "session-1",
+            "/v1/mcp/analytics/rollup": rollup,
         }
         # What no schema can tell.
         self.bodies: dict[str, Any] = {
             "/api/v1/auth/login": {"email": EMAIL, "password": PASSWORD},
             "/api/v1/auth/token": {"workspaceId": self.workspace},
             "/api/v1/workspaces/me/channels/{provider}": {"config": {"routingKey": "0123456789abcdef" * 2}},
+            "/v1/mcp/analytics/rollup": {"from": "2026-05-01T00:00:00Z", "to": "2026-05-01T23:59:59Z"},
         }
 
     def close(self) -> None:
