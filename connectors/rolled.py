@@ -16,6 +16,7 @@ import polars as pl
 from connectors.pipeline import RolledUp
 from connectors.schema import BOOKKEEPING, column_list
 from connectors.sql import SCRATCH, literal, scratch
+from operators.events import MINUTE
 from operators.frames import empty
 from operators.histogram import SQL_VALUE
 from operators.rollup import DIMENSIONS, NO_SESSIONS, READS, ROLLUP, keyed, levels, merged

@@ -39,7 +39,6 @@ from flows.serving import Serving, cause
 from flows.sink import STORE
 from flows.steps import classify, share, store
 from flows.versions import RuleVersions
-from operators import rollup
 from operators.classify import Classifier
 from operators.clock import DEFAULT_LATENESS, NEVER
 from operators.events import SECOND
@@ -91,7 +90,7 @@ class LivePipeline(Serving):
         self._watchers: list[Watch] = []
         self._thread = Thread(target=self._run, name="dataflow", daemon=True)
         # Loading it takes a second, which nobody should wait for in the middle of the first large batch.
-        self._warmer = Thread(target=_warm, name="warm", daemon=True)
+        self._scanner = Thread(target=jsonl.warm, name="scanner", daemon=True)
         self._held = held.pop_all()  # where this fails before, whoever gave it lets go of everything
 
     @classmethod
@@ -111,13 +110,13 @@ class LivePipeline(Serving):
         pipeline._watchers += watch
         pipeline._thread.start()
         pipeline._writer.start()
-        pipeline._warmer.start()
+        pipeline._scanner.start()
         return pipeline
 
     def stop(self) -> None:
         """Finish what is under way, take a snapshot, close everything. What was accepted is in the log."""
         self._stop.set()
-        for thread in (self._thread, self._warmer):
+        for thread in (self._thread, self._scanner):
             if thread.is_alive():
                 thread.join()
         self._stop_writing()
@@ -235,11 +234,6 @@ class LivePipeline(Serving):
         self._trouble = None
         for watch in self._watchers:
             watch(seen)
-
-
-def _warm() -> None:
-    jsonl.warm()
-    rollup.warm()
 
 
 def _open_store(data: Path) -> LiveStore:

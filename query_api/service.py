@@ -16,9 +16,9 @@ from rich.console import Console
 
 from connectors.control import Control, ControlError
 from connectors.pipeline import Pipeline
+from operators import rollup
 from operators.rules import Rule
 from query_api import reading, server
-from query_api.analytics_numbers import warm
 from query_api.app import create_app
 from query_api.integrations_feed import close_streams
 from query_api.logs import adopt, configure, make_log
@@ -79,7 +79,7 @@ def serve_until_told(
             key = demo_key(control) if demo else None
             # Who asks while much comes in waits for the interpreter a dozen times a question.
             sys.setswitchinterval(SWITCH)
-            warming = Thread(target=warm, name="percentiles", daemon=True)
+            warming = Thread(target=rollup.warm, name="warm", daemon=True)
             warming.start()
             stack.callback(warming.join)
             # What is here now stays: looking through it for garbage would stop everything for a tenth of a second.

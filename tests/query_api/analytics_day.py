@@ -16,8 +16,8 @@ from typing import Any
 import httpx
 
 from flows.live import LivePipeline
+from operators.rollup import warm
 from query_api import reading
-from query_api.analytics_numbers import warm
 from query_api.settings import ServiceSettings
 from tests.query_api.service import Service, Team
 

@@ -14,8 +14,8 @@ import httpx
 import pytest
 
 from flows.live import LivePipeline
+from operators.rollup import warm
 from query_api import channels, reading
-from query_api.analytics_numbers import warm
 from query_api.integrations_feed import close_streams
 from query_api.routes import operations
 from query_api.settings import ServiceSettings

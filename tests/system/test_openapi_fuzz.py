@@ -26,8 +26,8 @@ from schemathesis.specs.openapi import checks as openapi
 
 from connectors.control import Control
 from flows.live import LivePipeline
+from operators.rollup import warm
 from query_api import channels, reading
-from query_api.analytics_numbers import warm
 from query_api.app import create_app
 from query_api.logs import make_log
 from query_api.settings import ServiceSettings
