@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from connectors import rulefiles
 from connectors.control import Control
 from operators.rules import Rule, in_order
-from query_api import auth, channels, docs_page, errors, health, ingest, integrations, tenants, workspaces
+from query_api import auth, channels, docs_page, errors, health, ingest, integrations, keys, tenants, workspaces
 from query_api.access import Access
 from query_api.bounds import Bounds
 from query_api.http_metrics import HttpMetrics
@@ -27,6 +27,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     ingest.router,
     integrations.router,
     workspaces.router,
+    keys.router,
     channels.router,
     tenants.router,
     auth.router,
@@ -35,8 +36,9 @@ ROUTERS: tuple[APIRouter, ...] = (
 
 _DESCRIPTION = """Event streams into incidents.
 
-Every answer under `/api/v1` has the envelope `{isSuccess, errorCode, message, data}`; elsewhere errors are
-`application/problem+json`. Send the workspace's key as `X-Api-Key`, or a person's token as `Authorization: Bearer`.
+Every answer under `/api/v1` has the envelope `{isSuccess, errorCode, message, data}`. Errors of `/v1/analytics` and
+`/v1/mcp` are `{error: {code, message}}`, those elsewhere `application/problem+json`. Send a key as
+`X-Api-Key`, or a person's token as `Authorization: Bearer`.
 """
 _TAGS = [
     {"name": "Events", "description": "What comes in, and what an incident counted."},
@@ -45,6 +47,7 @@ _TAGS = [
     {"name": "Patterns", "description": "When incidents open, and when they alert."},
     {"name": "Authentication", "description": "People and their tokens."},
     {"name": "Workspaces", "description": "An isolated customer, its key and its windows."},
+    {"name": "Keys", "description": "Further keys, each limited to scopes."},
     {"name": "Channels", "description": "Where alerts go."},
     {"name": "Tenants", "description": "A workspace's own customers."},
     {"name": "Operation", "description": "For load balancers and monitoring; no key is needed."},

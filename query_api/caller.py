@@ -1,4 +1,7 @@
-"""Who asks: the workspace of an API key (X-Api-Key) or of a person's token (Authorization: Bearer).
+"""Who asks: the workspace of an API key (X-Api-Key) or of a person's token (Authorization: Bearer), and for what.
+
+A workspace's own key and a person's token may do everything (`CallerDep`). A further key is limited to its scopes: it
+gets in only where an endpoint names one of them, `Annotated[Caller, Depends(caller_with("logs:read"))]`.
 
 On the hot path, a key that was seen before, this is two dict lookups and a count.
 """
@@ -10,7 +13,7 @@ from fastapi import Depends, Request
 from starlette.concurrency import run_in_threadpool
 from starlette.datastructures import Headers
 
-from connectors.control import Claims, Control, Denied
+from connectors.control import SCOPES, Claims, Control, Denied
 from query_api.envelope import ApiError, ErrorCode
 from query_api.services import services
 
@@ -19,21 +22,49 @@ WORKSPACE = "tocsin.workspace"  # where in the ASGI scope the access log finds w
 
 @dataclass(frozen=True, slots=True)
 class Caller:
-    """Who asks. workspace: its id; name: its name; user: the id of the person, None for an API key."""
+    """Who asks. workspace: its id; name: its name; user: the id of the person, None for an API key.
+
+    scopes: what the key is limited to; None: everything.
+    """
 
     workspace: str
     name: str
     user: str | None = None
+    scopes: frozenset[str] | None = None
 
 
 async def caller(request: Request) -> Caller:
-    """Return who asks, and count the request. Raises ApiError Unauthorized, Forbidden, RateLimited."""
-    parts = services(request)
-    key = _key(request.headers)
-    found = await (_by_key(parts.control, key) if key is not None else _by_token(parts.control, request.headers))
-    request.scope[WORKSPACE] = found.workspace
-    await parts.rates.request(found.workspace)
+    """Return who asks, and count the request. Raises ApiError Unauthorized, Forbidden, RateLimited.
+
+    A key that is limited to scopes is refused: it may do only what they name.
+    """
+    found = await _known(request)
+    if found.scopes is not None:
+        message = f"This key is limited to {', '.join(sorted(found.scopes))}: it may not do this."
+        raise ApiError(ErrorCode.FORBIDDEN, message)
     return found
+
+
+@dataclass(frozen=True, slots=True)
+class CallerWith:
+    """As `caller`, but also for keys that have one of these scopes. Two of the same scopes are the same dependency."""
+
+    scopes: tuple[str, ...]
+
+    async def __call__(self, request: Request) -> Caller:
+        """Return who asks, and count the request. Raises ApiError Unauthorized, Forbidden, RateLimited."""
+        found = await _known(request)
+        if found.scopes is not None and found.scopes.isdisjoint(self.scopes):
+            raise ApiError(ErrorCode.FORBIDDEN, f"This key lacks the scope {' or '.join(self.scopes)}.")
+        return found
+
+
+def caller_with(*scopes: str) -> CallerWith:
+    """Return the dependency for an endpoint that keys with any one of these scopes may use."""
+    unknown = set(scopes) - SCOPES.keys()
+    if unknown or not scopes:
+        raise ValueError(f"no such scopes: {sorted(unknown)}")
+    return CallerWith(scopes)
 
 
 async def user(request: Request) -> Claims:
@@ -46,6 +77,15 @@ async def user(request: Request) -> Claims:
 
 CallerDep = Annotated[Caller, Depends(caller)]
 UserDep = Annotated[Claims, Depends(user)]
+
+
+async def _known(request: Request) -> Caller:
+    parts = services(request)
+    key = _key(request.headers)
+    found = await (_by_key(parts.control, key) if key is not None else _by_token(parts.control, request.headers))
+    request.scope[WORKSPACE] = found.workspace
+    await parts.rates.request(found.workspace)
+    return found
 
 
 def _key(headers: Headers) -> str | None:
@@ -62,7 +102,7 @@ async def _by_key(control: Control, key: str) -> Caller:
     owner = control.keys.cached(key) or await run_in_threadpool(control.keys.owner, key)
     if owner is None:
         raise ApiError(ErrorCode.UNAUTHORIZED, "The API key is not valid.")
-    return _active(Caller(owner.workspace, owner.name), owner.is_active)
+    return _active(Caller(owner.workspace, owner.name, scopes=owner.scopes), owner.is_active)
 
 
 async def _by_token(control: Control, headers: Headers) -> Caller:

@@ -1,16 +1,20 @@
-"""The one shape of every answer under /api/v1: {isSuccess, errorCode, message, data}; elsewhere errors are RFC 9457's.
+"""What succeeded under /api/v1 ({isSuccess, errorCode, message, data}), and what did not, anywhere.
 
 `ok` for what succeeded; `raise ApiError(...)` for what did not, wherever it is noticed: the application makes it an
-answer of the surface that was asked (`failure`).
+answer of the surface that was asked (`failure`). `SURFACES` says how each of them puts it.
 """
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from enum import IntEnum
 from http import HTTPStatus
 from typing import Any
 
 import orjson
+from pydantic import BaseModel
 from starlette.responses import Response
+
+from query_api.wire import AnalyticsFailure, Failure, Problem
 
 
 class ErrorCode(IntEnum):
@@ -51,6 +55,21 @@ _STATUS = {
     ErrorCode.TIMEOUT: 504,
     ErrorCode.METHOD_NOT_ALLOWED: 405,
 }
+# As the Analytics surface names them.
+_WORDS = {
+    ErrorCode.NOT_FOUND: "not_found",
+    ErrorCode.UNAUTHORIZED: "unauthenticated",
+    ErrorCode.FORBIDDEN: "forbidden",
+    ErrorCode.VALIDATION_ERROR: "validation_error",
+    ErrorCode.CONFLICT: "conflict",
+    ErrorCode.RATE_LIMITED: "rate_limited",
+    ErrorCode.PAYLOAD_TOO_LARGE: "payload_too_large",
+    ErrorCode.UNAVAILABLE: "unavailable",
+    ErrorCode.INTERNAL: "internal_error",
+    ErrorCode.UNPROCESSABLE: "unprocessable_entity",
+    ErrorCode.TIMEOUT: "timeout",
+    ErrorCode.METHOD_NOT_ALLOWED: "method_not_allowed",
+}
 CODES = {status: code for code, status in _STATUS.items()}
 SURFACE = "/api/v1"  # where answers have the envelope
 
@@ -73,6 +92,15 @@ def ok(data: object, message: str = "", *, status: int = 200, beside: Mapping[st
     return Response(orjson.dumps(body), status, media_type="application/json")
 
 
+@dataclass(frozen=True, slots=True)
+class Shape:
+    """How a surface says an error: the media type, the body and, for the OpenAPI document, its model."""
+
+    media_type: str
+    model: type[BaseModel]
+    body: Callable[[ApiError], dict[str, Any]]
+
+
 def failure(path: str, error: ApiError, headers: Mapping[str, str] | None = None) -> Response:
     """Return the error as the surface that `path` belongs to says it."""
     status = error.code.status
@@ -82,20 +110,42 @@ def failure(path: str, error: ApiError, headers: Mapping[str, str] | None = None
     retry_after = error.retry_after or (1 if status in (429, 503) else None)
     if retry_after is not None:
         sent["Retry-After"] = str(retry_after)
-    if not enveloped(path):
-        return problem(status, error.message, sent)
+    shape = shape_of(path)
+    return Response(orjson.dumps(shape.body(error)), status, sent, media_type=shape.media_type)
+
+
+def shape_of(path: str) -> Shape:
+    """Return how errors are said at this path. May be a route's pattern."""
+    for prefix, shape in SURFACES:
+        if path.startswith(prefix) and path[len(prefix) : len(prefix) + 1] in ("", "/"):
+            return shape
+    return PROBLEM
+
+
+def _failure(error: ApiError) -> dict[str, Any]:
     body: dict[str, Any] = {"isSuccess": False, "errorCode": int(error.code), "message": error.message}
-    if status == 429:
-        body["statusCode"] = status
-    return Response(orjson.dumps(body), status, sent, media_type="application/json")
+    if error.code is ErrorCode.RATE_LIMITED:
+        body["statusCode"] = error.code.status
+    return body
 
 
-def problem(status: int, detail: str, headers: Mapping[str, str] | None = None) -> Response:
-    """Return an error in the shape of RFC 9457."""
-    body = {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": detail}
-    return Response(orjson.dumps(body), status, headers, media_type="application/problem+json")
+def _analytics(error: ApiError) -> dict[str, Any]:
+    return {"error": {"code": _WORDS[error.code], "message": error.message}}
 
 
-def enveloped(path: str) -> bool:
-    """Whether answers at this path have the envelope."""
-    return path == SURFACE or path.startswith(f"{SURFACE}/")
+def _problem(error: ApiError) -> dict[str, Any]:
+    status = error.code.status
+    return {"type": "about:blank", "title": HTTPStatus(status).phrase, "status": status, "detail": error.message}
+
+
+ENVELOPE = Shape("application/json", Failure, _failure)
+ANALYTICS = Shape("application/json", AnalyticsFailure, _analytics)
+PROBLEM = Shape("application/problem+json", Problem, _problem)
+
+# The first prefix that fits counts; errors elsewhere are problems (RFC 9457), as are those of all native endpoints.
+SURFACES: tuple[tuple[str, Shape], ...] = (
+    (SURFACE, ENVELOPE),
+    ("/v1/analytics/query", PROBLEM),
+    ("/v1/analytics", ANALYTICS),
+    ("/v1/mcp", ANALYTICS),
+)

@@ -8,7 +8,7 @@ from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
-from connectors.control import ControlError, ControlUnavailable, Denied, Forbidden, Missing, Refused, Taken
+from connectors.control import ControlError, ControlUnavailable, Denied, Forbidden, Full, Missing, Refused, Taken
 from query_api.envelope import CODES, ApiError, ErrorCode, failure
 from query_api.pipeline import Unavailable
 from query_api.routes import operations
@@ -18,6 +18,7 @@ _CONTROL: dict[type[ControlError], ErrorCode] = {
     Missing: ErrorCode.NOT_FOUND,
     Taken: ErrorCode.CONFLICT,
     Refused: ErrorCode.VALIDATION_ERROR,
+    Full: ErrorCode.RATE_LIMITED,
     Denied: ErrorCode.UNAUTHORIZED,
     Forbidden: ErrorCode.FORBIDDEN,
     ControlUnavailable: ErrorCode.UNAVAILABLE,

@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Annotated, TypeVar
 
 import orjson
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
 
 from query_api import ingest_batch, ingest_cloudevents, ingest_otlp, ingest_schema
-from query_api.caller import Caller, CallerDep
+from query_api.caller import Caller, caller_with
 from query_api.envelope import ApiError, ErrorCode, ok
 from query_api.ingest_answer import submit, submit_one
 from query_api.ingest_batch import Checked
@@ -31,11 +31,12 @@ BATCH_SECONDS = 8.0  # for the processing of a batch
 ERRORS = 1_000  # told of one batch
 
 T = TypeVar("T")
+Sender = Annotated[Caller, Depends(caller_with("events:write"))]
 router = APIRouter(tags=["Events"])
 
 
 @router.post("/api/v1/events", summary="Send an event", **ingest_schema.EVENT)
-async def post_event(request: Request, caller: CallerDep, services: ServicesDep) -> Response:
+async def post_event(request: Request, caller: Sender, services: ServicesDep) -> Response:
     """Store one event and say what became of it: its incident, whether it is new, whom it hits.
 
     JSON as below, or a CloudEvent: structured (application/cloudevents+json), batched
@@ -63,7 +64,7 @@ async def post_event(request: Request, caller: CallerDep, services: ServicesDep)
 
 
 @router.post("/api/v1/events/batch", summary="Send up to 50,000 events", **ingest_schema.BATCH)
-async def post_batch(request: Request, caller: CallerDep, services: ServicesDep) -> Response:
+async def post_batch(request: Request, caller: Sender, services: ServicesDep) -> Response:
     """Store many events, as JSON lines or as a JSON array. Good ones are accepted whatever the others are.
 
     An index in `errors` is the event's place in the batch, from 0; of JSON lines, the number of its line.
@@ -85,7 +86,7 @@ async def post_batch(request: Request, caller: CallerDep, services: ServicesDep)
     summary="Send OpenTelemetry logs (OTLP/HTTP)",
     **ingest_schema.LOGS,
 )
-async def post_logs(request: Request, caller: CallerDep, services: ServicesDep) -> Response:
+async def post_logs(request: Request, caller: Sender, services: ServicesDep) -> Response:
     """Store log records, JSON or protobuf. Those that cannot be used are counted in partial_success."""
     kind = content_type(request)
     try:

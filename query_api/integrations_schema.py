@@ -4,6 +4,8 @@ from typing import Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, Field
 
+from query_api.wire import Failure
+
 T = TypeVar("T")
 Status = Literal["Open", "Recovering", "Closed"]
 
@@ -15,16 +17,6 @@ class Envelope(BaseModel, Generic[T]):
     errorCode: Literal[0]
     message: str
     data: T
-
-
-class Problem(BaseModel):
-    """Every error. errorCode: 1 NotFound, 2 Unauthorized, 3 Forbidden, 4 ValidationError, 5 Conflict, 6 RateLimited,
-    7 PayloadTooLarge, 8 Unavailable, 9 Internal, 10 Unprocessable, 11 Timeout."""
-
-    isSuccess: Literal[False]
-    errorCode: int = Field(ge=1, le=11)
-    message: str
-    statusCode: int | None = None
 
 
 _PROBLEMS: dict[int, tuple[str, int, str]] = {
@@ -69,7 +61,7 @@ def problems(*also: int) -> dict[int | str, dict[str, Any]]:
     for status in sorted({*ALWAYS, *also}):
         description, code, message = _PROBLEMS[status]
         body = {"isSuccess": False, "errorCode": code, "message": message}
-        found[status] = {"description": description, **_content(Problem, body)}
+        found[status] = {"description": description, **_content(Failure, body)}
         if status in (429, 503):
             found[status]["headers"] = _RETRY_AFTER
     return found

@@ -73,17 +73,17 @@ def encode_cursor(*place: str | int) -> str:
     return urlsafe_b64encode(orjson.dumps(place)).rstrip(b"=").decode()
 
 
-def decode_cursor(given: str, kinds: Sequence[type]) -> tuple[str | int, ...]:
-    """Return the parts of a cursor, of these types. Raises ApiError ValidationError."""
+def decode_cursor(given: str, kinds: Sequence[type], name: str = "nextCursor") -> tuple[str | int, ...]:
+    """Return the parts of a cursor, of these types. name: what answers call it. Raises ApiError ValidationError."""
     try:
         data = given.encode("ascii")
         place = orjson.loads(urlsafe_b64decode(data + b"=" * (-len(data) % 4)))
     except ValueError:
         place = None
     if not isinstance(place, list) or [type(part) for part in place] != list(kinds):
-        raise invalid("cursor: not one of this endpoint's; take nextCursor of an answer as it is.")
+        raise invalid(f"cursor: not one of this endpoint's; take {name} of an answer as it is.")
     if any(isinstance(part, int) and abs(part) >= 1 << 62 for part in place):
-        raise invalid("cursor: not one of this endpoint's; take nextCursor of an answer as it is.")
+        raise invalid(f"cursor: not one of this endpoint's; take {name} of an answer as it is.")
     return tuple(place)
 
 

@@ -1,7 +1,7 @@
 """The OpenAPI document: what each operation may answer, and what it wants to know of the caller.
 
 `responses(404, 409)` is for what only some operations say. What all of them say, and who may call them, is put in here,
-derived from the operation itself, so that nobody can forget it.
+derived from the operation itself, so that nobody can forget it: which key it takes, and errors in its surface's shape.
 """
 
 from collections.abc import Callable, Iterator
@@ -11,10 +11,9 @@ from fastapi import FastAPI
 from fastapi.dependencies.models import Dependant
 from fastapi.openapi.utils import get_openapi
 
-from query_api.caller import caller, user
-from query_api.envelope import enveloped
+from query_api.caller import CallerWith, caller, user
+from query_api.envelope import ANALYTICS, ENVELOPE, PROBLEM, Shape, shape_of
 from query_api.routes import Operation, operations
-from query_api.wire import Failure, Problem
 
 _SAID = {
     400: "A field is missing or makes no sense; `message` says which.",
@@ -36,12 +35,14 @@ _SCHEMES = {
     "Bearer": {"type": "http", "scheme": "bearer", "bearerFormat": "JWT", "description": "From POST /auth/login."},
 }
 
+_SCHEMAS = "#/components/schemas/"
+
 Responses = dict[int | str, dict[str, Any]]
 
 
-def responses(*statuses: int, native: bool = False) -> Responses:
-    """Return what FastAPI's `responses=` wants for these errors. native: of a path outside /api/v1."""
-    return {status: _error(status, native) for status in statuses}
+def responses(*statuses: int) -> Responses:
+    """Return what FastAPI's `responses=` wants for these errors; their shape is filled in from the path."""
+    return {status: {"description": _SAID[status]} for status in statuses}
 
 
 def document(app: FastAPI) -> dict[str, Any]:
@@ -63,8 +64,9 @@ def _document(app: FastAPI) -> dict[str, Any]:
     components = made.setdefault("components", {})
     components["securitySchemes"] = _SCHEMES
     schemas = components.setdefault("schemas", {})
-    for model in (Failure, Problem):
-        schemas.setdefault(model.__name__, model.model_json_schema(ref_template="#/components/schemas/{model}"))
+    for shape in (ENVELOPE, ANALYTICS, PROBLEM):
+        schema = shape.model.model_json_schema(ref_template=f"{_SCHEMAS}{{model}}")
+        schemas |= schema.pop("$defs", {}) | {shape.model.__name__: schema}
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
     for operation in operations(app):
@@ -78,50 +80,45 @@ def _complete(document: dict[str, Any], operation: Operation) -> None:
     said = document.setdefault("responses", {})
     if "HTTPValidationError" in str(said.get("422")):
         del said["422"]  # FastAPI's own; ours is 400
+    shape = shape_of(operation.path)
     calls = set(_calls(operation.dependant))
+    scopes = sorted({scope for call in calls if isinstance(call, CallerWith) for scope in call.scopes})
+    key = caller in calls or bool(scopes)
     security: list[dict[str, list[str]]]
-    security = [{"ApiKey": []}, {"Bearer": []}] if caller in calls else [{"Bearer": []}] if user in calls else []
+    security = [{"ApiKey": []}, {"Bearer": []}] if key else [{"Bearer": []}] if user in calls else []
     if security:
         document["security"] = security
-    if not enveloped(operation.path):
-        shared: tuple[int, ...] = (401, 403, 429, *_EVERY) if security else ()
-    else:
-        shared = _EVERY
-        if security:
-            shared += (401, 403, 429)
-        if document.get("requestBody"):
-            shared += (400, 413)
-        elif document.get("parameters"):
-            shared += (400,)
-        if any(parameter["in"] == "path" for parameter in document.get("parameters", ())):
-            shared += (404,)
-    for status in shared:
-        said.setdefault(str(status), _plain_error(status, native=not enveloped(operation.path)))
+    if scopes:
+        document["x-scopes"] = scopes
+        needed = f"A key that is limited to scopes needs {' or '.join(f'`{scope}`' for scope in scopes)}."
+        document["description"] = "\n\n".join(filter(None, (document.get("description"), needed)))
+    for status in _shared(document, bool(security), shape):
+        said.setdefault(str(status), {"description": _SAID[status]})
+    content = {shape.media_type: {"schema": {"$ref": f"{_SCHEMAS}{shape.model.__name__}"}}}
+    for status, answer in said.items():
+        if status.isdigit() and int(status) >= 400:
+            answer.setdefault("content", content)
     for limit in ("429", "503"):
         if limit in said:
             said[limit].setdefault("headers", {"Retry-After": _RETRY_AFTER})
     document["responses"] = dict(sorted(said.items()))
 
 
+def _shared(document: dict[str, Any], secured: bool, shape: Shape) -> set[int]:
+    """Return the errors that any operation like this one may answer; none of those that tell how we are."""
+    if not secured and shape is PROBLEM:
+        return set()
+    shared = {*_EVERY, *((401, 403, 429) if secured else ())}
+    if document.get("requestBody"):
+        shared |= {400, 413}
+    if document.get("parameters"):
+        shared |= {400}
+    if any(parameter["in"] == "path" for parameter in document.get("parameters", ())):
+        shared |= {404}
+    return shared
+
+
 def _calls(dependant: Dependant) -> Iterator[Callable[..., Any] | None]:
     for inner in dependant.dependencies:
         yield inner.call
         yield from _calls(inner)
-
-
-def _error(status: int, native: bool) -> dict[str, Any]:
-    error = _plain_error(status, native)
-    if native:
-        return error
-    return {"model": Failure, "description": error["description"], "headers": error.get("headers", {})}
-
-
-def _plain_error(status: int, native: bool) -> dict[str, Any]:
-    kind, schema = ("application/problem+json", "Problem") if native else ("application/json", "Failure")
-    error: dict[str, Any] = {
-        "description": _SAID[status],
-        "content": {kind: {"schema": {"$ref": f"#/components/schemas/{schema}"}}},
-    }
-    if status in (429, 503):
-        error["headers"] = {"Retry-After": _RETRY_AFTER}
-    return error

@@ -1,4 +1,7 @@
-"""Bodies of the Integrations API: camelCase outside, snake_case inside. They also are what /docs shows."""
+"""Bodies that several endpoints share, as /docs shows them.
+
+Those of the Integrations API are camelCase outside and snake_case inside (`Wire`); native ones are snake_case.
+"""
 
 from typing import Annotated, Any, Generic, TypeVar
 
@@ -47,6 +50,19 @@ class Failure(Wire):
     status_code: Annotated[int | None, Field(description="Only where it is 429.")] = None
 
 
+class AnalyticsError(BaseModel):
+    """Which error, and a sentence about it."""
+
+    code: Annotated[str, Field(examples=["validation_error"])]
+    message: str
+
+
+class AnalyticsFailure(BaseModel):
+    """What did not succeed, and why, as the Analytics surface says it."""
+
+    error: AnalyticsError
+
+
 class Problem(BaseModel):
     """What did not succeed, and why (RFC 9457)."""
 
@@ -54,3 +70,17 @@ class Problem(BaseModel):
     title: str
     status: int
     detail: str
+
+
+class Mark(BaseModel):
+    """Where a page ended. next_cursor: passed as `cursor` it gives the page after it; null on the last one."""
+
+    next_cursor: str | None
+    has_more: bool
+
+
+class Listing(BaseModel, Generic[T]):
+    """A page of a native list."""
+
+    data: list[T]
+    page: Mark

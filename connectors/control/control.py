@@ -5,8 +5,11 @@ from collections.abc import Callable, Collection
 from datetime import UTC, datetime
 from pathlib import Path
 
+from connectors.control.access_keys import AccessKeys
+from connectors.control.anomalies import Anomalies
 from connectors.control.channels import Channels
 from connectors.control.database import Database
+from connectors.control.jobs import Jobs
 from connectors.control.keys import Keys
 from connectors.control.migrate import migrate
 from connectors.control.secret_file import SecretFile
@@ -20,7 +23,10 @@ SHARED_FRESHNESS = 1.0  # seconds
 
 
 class Control:
-    """Users, workspaces, keys, tenants, channels. Thread-safe; methods wait for the database unless they say not."""
+    """Users, workspaces, keys, tenants, channels, jobs, anomalies.
+
+    Thread-safe; methods wait for the database unless they say not.
+    """
 
     def __init__(self, database: Database, secret: SecretFile, clock: Callable[[], float] = time.time) -> None:
         """clock: seconds since 1970."""
@@ -34,6 +40,9 @@ class Control:
         self.users = Users(database, now)
         self.workspaces = Workspaces(database, self.keys, now, freshness)
         self.tenants = Tenants(database, now, freshness)
+        self.access_keys = AccessKeys(database, self.keys, now)
+        self.jobs = Jobs(database, now)
+        self.anomalies = Anomalies(database, now)
         self.channels = Channels(database, secret.derive("channels"), now)
         self.tokens = Tokens(secret.derive("tokens"), clock)
 

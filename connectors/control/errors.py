@@ -4,6 +4,7 @@ ControlError
 ├── Missing             there is no such thing, or not for this workspace
 ├── Taken               there is one already
 ├── Refused             a value makes no sense; the text says which and why
+├── Full                there are too many of them for the moment
 ├── Denied              who are you?
 ├── Forbidden           known, but not allowed
 └── ControlUnavailable  the database does not answer; worth trying again
@@ -26,6 +27,10 @@ class Taken(ControlError):
 
 class Refused(ControlError):
     """A value makes no sense."""
+
+
+class Full(ControlError):
+    """There are too many of them for the moment; later there is room again."""
 
 
 class Denied(ControlError):

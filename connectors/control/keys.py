@@ -1,5 +1,7 @@
 """API keys: `sg_` and 48 hex characters, shown once, stored as SHA-256.
 
+A workspace has one key that may do everything (`api_keys`) and further ones that are limited (`access_keys`).
+
 192 random bits need no slow hash: there is nothing to guess. The lookup is by digest, so its timing tells nothing
 about a key; the digest found is compared in constant time all the same.
 """
@@ -11,13 +13,14 @@ import secrets
 import uuid
 from dataclasses import dataclass, field
 from datetime import datetime
+from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import Select, SQLColumnExpression, null, select, update
 from sqlalchemy.orm import Session
 
 from connectors.control.cache import Cache
 from connectors.control.database import Database
-from connectors.control.models import ApiKeyRow, WorkspaceRow
+from connectors.control.models import AccessKeyRow, ApiKeyRow, WorkspaceRow
 
 _PREFIX = 10  # `sg_` and seven of the 48: enough to recognise a key by
 _FORM = re.compile(r"sg_[0-9a-f]{48}")
@@ -26,12 +29,13 @@ _KNOWN = 10_000  # keys in memory
 
 @dataclass(frozen=True, slots=True)
 class KeyOwner:
-    """The workspace a key belongs to."""
+    """The workspace a key belongs to. scopes: what the key is limited to; None: everything."""
 
     workspace: str
     name: str
     is_active: bool
     digest: bytes = field(repr=False)
+    scopes: frozenset[str] | None = None
 
 
 class Keys:
@@ -58,12 +62,15 @@ class Keys:
 
     def _find(self, sought: bytes) -> KeyOwner | None:
         with self._database.reading() as session:
-            found = session.execute(
-                select(WorkspaceRow.id, WorkspaceRow.name, WorkspaceRow.is_active, ApiKeyRow.digest)
-                .join(ApiKeyRow, ApiKeyRow.workspace_id == WorkspaceRow.id)
-                .where(ApiKeyRow.digest == sought, ApiKeyRow.revoked_at.is_(None))
-            ).one_or_none()
-        return None if found is None else KeyOwner(found.id, found.name, found.is_active, bytes(found.digest))
+            found = session.execute(_owner(ApiKeyRow, null()).where(ApiKeyRow.digest == sought)).one_or_none()
+            if found is None:
+                found = session.execute(
+                    _owner(AccessKeyRow, AccessKeyRow.scopes).where(AccessKeyRow.digest == sought)
+                ).one_or_none()
+        if found is None:
+            return None
+        scopes = None if found.scopes is None else frozenset(found.scopes.split())
+        return KeyOwner(found.id, found.name, found.is_active, bytes(found.digest), scopes)
 
 
 def new_key() -> str:
@@ -95,3 +102,9 @@ def store_key(session: Session, workspace: str, key: str, now: datetime) -> None
 
 def _same(owner: KeyOwner | None, key: str) -> KeyOwner | None:
     return owner if owner is not None and hmac.compare_digest(owner.digest, digest(key)) else None
+
+
+def _owner(table: type[ApiKeyRow] | type[AccessKeyRow], scopes: SQLColumnExpression[Any]) -> Select[Any]:
+    workspace = (WorkspaceRow.id, WorkspaceRow.name, WorkspaceRow.is_active)
+    columns: list[Any] = [*workspace, table.digest, scopes.label("scopes")]
+    return select(*columns).join(table, table.workspace_id == WorkspaceRow.id).where(table.revoked_at.is_(None))

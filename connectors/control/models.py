@@ -3,7 +3,20 @@
 from datetime import UTC, datetime
 from typing import Any
 
-from sqlalchemy import Boolean, DateTime, ForeignKey, Index, Integer, LargeBinary, MetaData, String, Uuid, text
+from sqlalchemy import (
+    Boolean,
+    DateTime,
+    Double,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    MetaData,
+    String,
+    Text,
+    Uuid,
+    text,
+)
 from sqlalchemy.engine import Dialect
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
@@ -127,3 +140,74 @@ class ChannelRow(Base):
     is_enabled: Mapped[bool] = mapped_column(Boolean())
     created_at: Mapped[datetime] = mapped_column(UtcTime())
     updated_at: Mapped[datetime] = mapped_column(UtcTime())
+
+
+class AccessKeyRow(Base):
+    """A further key of a workspace: as `ApiKeyRow`, named and limited to `scopes`, which are separated by spaces."""
+
+    __tablename__ = "access_keys"
+    __table_args__ = (
+        Index(
+            "uq_access_keys_current",
+            "workspace_id",
+            "name",
+            unique=True,
+            sqlite_where=text("revoked_at IS NULL"),
+            postgresql_where=text("revoked_at IS NULL"),
+        ),
+    )
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    workspace_id: Mapped[str] = mapped_column(ForeignKey("workspaces.id", ondelete="CASCADE"))
+    name: Mapped[str] = mapped_column(String(200))
+    scopes: Mapped[str] = mapped_column(String(1000))
+    digest: Mapped[bytes] = mapped_column(LargeBinary(32), unique=True)
+    prefix: Mapped[str] = mapped_column(String(10))
+    created_at: Mapped[datetime] = mapped_column(UtcTime())
+    revoked_at: Mapped[datetime | None] = mapped_column(UtcTime())
+
+
+class JobRow(Base):
+    """Work that is done behind the answer. `request` and `result` are JSON text.
+
+    While it runs, `claim` is the secret of who runs it, until `claimed_until`; `attempts` counts who began.
+    """
+
+    __tablename__ = "jobs"
+    __table_args__ = (Index(None, "workspace_id", "created_at"), Index(None, "status", "created_at"))
+
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    workspace_id: Mapped[str] = mapped_column(ForeignKey("workspaces.id", ondelete="CASCADE"))
+    kind: Mapped[str] = mapped_column(String(40))
+    status: Mapped[str] = mapped_column(String(20))
+    request: Mapped[str] = mapped_column(Text())
+    result: Mapped[str | None] = mapped_column(Text())
+    error: Mapped[str | None] = mapped_column(Text())
+    requested_by: Mapped[str | None] = mapped_column(String(100))
+    created_at: Mapped[datetime] = mapped_column(UtcTime())
+    started_at: Mapped[datetime | None] = mapped_column(UtcTime())
+    finished_at: Mapped[datetime | None] = mapped_column(UtcTime())
+    claim: Mapped[str | None] = mapped_column(String(40))
+    claimed_until: Mapped[datetime | None] = mapped_column(UtcTime())
+    attempts: Mapped[int] = mapped_column(Integer())
+
+
+class AnomalyRow(Base):
+    """Something an identity did that it does not usually do. `evidence` is JSON text."""
+
+    __tablename__ = "anomalies"
+    __table_args__ = (Index(None, "workspace_id", "detected_at", "id"),)
+
+    workspace_id: Mapped[str] = mapped_column(ForeignKey("workspaces.id", ondelete="CASCADE"), primary_key=True)
+    id: Mapped[str] = mapped_column(String(40), primary_key=True)
+    nhi_id: Mapped[str] = mapped_column(Text())  # as long as an event may call it
+    nhi_label: Mapped[str | None] = mapped_column(Text())
+    type: Mapped[str] = mapped_column(Text())
+    severity: Mapped[str] = mapped_column(String(20))
+    detected_at: Mapped[datetime] = mapped_column(UtcTime())
+    score: Mapped[float] = mapped_column(Double())
+    evidence: Mapped[str] = mapped_column(Text())
+    status: Mapped[str] = mapped_column(String(20))
+    note: Mapped[str | None] = mapped_column(Text())
+    acknowledged_at: Mapped[datetime | None] = mapped_column(UtcTime())
+    acknowledged_by: Mapped[str | None] = mapped_column(String(100))

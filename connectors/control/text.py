@@ -6,8 +6,10 @@ from connectors.control.errors import Refused
 
 NAME_LIMIT = 200
 EXTERNAL_ID_LIMIT = 255
+NOTE_LIMIT = 2_000
 EMAIL_LIMIT = 254
 EMAIL_KEY_LIMIT = 1024  # in Unicode's compatible form, which can be longer
+_LAYOUT = str.maketrans("\n\r\t", "   ")
 
 
 def clean(value: str, field: str, most: int) -> str:
@@ -24,6 +26,19 @@ def exact(text: str, field: str, most: int) -> str:
     if not text.isprintable() and any(unicodedata.category(character) in ("Cc", "Cs") for character in text):
         raise Refused(f"{field} must not have control characters.")
     return text
+
+
+def note(value: str | None) -> str | None:
+    """Return what somebody wrote, of several lines perhaps, trimmed; None for nothing. Raises Refused as `clean`."""
+    text = (value or "").strip()
+    if text:
+        exact(text.translate(_LAYOUT), "note", NOTE_LIMIT)
+    return text or None
+
+
+def storable(value: str) -> str:
+    """Return foreign text as every database takes it: PostgreSQL has no NUL."""
+    return value.replace("\0", "\ufffd")
 
 
 def email(value: str) -> str:

@@ -67,7 +67,7 @@ class FakeKeys:
     """Every key is that of the workspace of its name, unless it is no key at all."""
 
     def cached(self, key: str | None) -> SimpleNamespace | None:
-        return SimpleNamespace(workspace=key, name=key, is_active=True) if key and "." not in key else None
+        return SimpleNamespace(workspace=key, name=key, is_active=True, scopes=None) if key and "." not in key else None
 
     def owner(self, key: str) -> None:
         return None
