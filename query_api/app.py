@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from connectors import rulefiles
 from connectors.control import Control
 from operators.rules import Rule, in_order
-from query_api import auth, channels, docs_page, errors, health, ingest, integrations, keys, tenants, workspaces
+from query_api import auth, channels, docs_page, errors, health, ingest, integrations, keys, nhi, tenants, workspaces
 from query_api.access import Access
 from query_api.bounds import Bounds
 from query_api.http_metrics import HttpMetrics
@@ -27,6 +27,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     ingest.router,
     integrations.router,
     workspaces.router,
+    nhi.router,
     keys.router,
     channels.router,
     tenants.router,
@@ -47,6 +48,7 @@ _TAGS = [
     {"name": "Patterns", "description": "When incidents open, and when they alert."},
     {"name": "Authentication", "description": "People and their tokens."},
     {"name": "Workspaces", "description": "An isolated customer, its key and its windows."},
+    {"name": "Identities", "description": "Non-human identities: risk, posture, anomalies."},
     {"name": "Keys", "description": "Further keys, each limited to scopes."},
     {"name": "Channels", "description": "Where alerts go."},
     {"name": "Tenants", "description": "A workspace's own customers."},

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -33,8 +34,8 @@ _STATES = """
     FROM events
     WHERE workspace = $workspace AND stream = $stream AND time < make_timestamptz($end::BIGINT)
         AND ((type = $tier AND value IS NOT NULL) OR (type = $federation AND code IS NOT NULL))
-        AND ($nhi IS NULL OR source = $nhi)
-    GROUP BY source, type, greatest(0, -(($first - epoch_us(time)) // $size))
+        AND ($nhi::VARCHAR IS NULL OR source = $nhi)
+    GROUP BY source, type, CASE WHEN epoch_us(time) < $first THEN -1 ELSE (epoch_us(time) - $first) // $size END
     ORDER BY source, at
 """
 _LAST_SEEN = """
@@ -90,8 +91,9 @@ class States:
         return Federation(said[1], instant - said[0]) if said and said[1] is not None else None
 
     def _last(self, nhi: str, kind: str, instant: int) -> tuple[int, str | None, float | None] | None:
-        earlier = [said for said in self._said.get((nhi, kind), ()) if said[0] < instant]
-        return earlier[-1] if earlier else None
+        said = self._said.get((nhi, kind), [])
+        earlier = bisect_left(said, instant, key=lambda one: one[0])
+        return said[earlier - 1] if earlier else None
 
 
 def past_of(con: DuckDBPyConnection, workspace: str, window: Window, grain: int = HOUR, nhi: str | None = None) -> Past:
