@@ -45,9 +45,7 @@ class Asked:
         return select(con, Wanted(workspace, (stream,), start, end, where, by, grain, values))
 
 
-def filters(
-    guardian_id: str | None, environment: str | None, tag: str | None
-) -> Mapping[str, tuple[str | None, ...]]:
+def filters(guardian_id: str | None, environment: str | None, tag: str | None) -> Mapping[str, tuple[str | None, ...]]:
     """Return the dimensions that are filtered by; an empty text filters nothing."""
     named = {"guardian": clean(guardian_id), "environment": environment, "tag": clean(tag)}
     return {name: (value,) for name, value in named.items() if value is not None}

@@ -7,6 +7,7 @@ import numpy as np
 import polars as pl
 
 from operators.histogram import Floats, Ints
+from operators.texts import coded
 
 RANKS = (0.5, 0.95, 0.99)
 _DIGITS = 4
@@ -51,11 +52,11 @@ def percentiles(found: Floats) -> dict[str, Any]:
     return {"latency_p50_ms": p50, "latency_p95_ms": p95, "latency_p99_ms": p99}
 
 
-def places(values: Sequence[str | None]) -> tuple[list[str | None], Ints]:
-    """Return the different texts, in the order of their first appearance, and the place of each value among them."""
-    known: dict[str | None, int] = {}
-    at = np.array([known.setdefault(value, len(known)) for value in values], np.int64)
-    return list(known), at
+def places(column: pl.Series) -> tuple[list[str | None], Ints]:
+    """Return the different texts of a column, null maybe among them, and the place of each row's among them."""
+    numbers, texts = coded(column)
+    used, at = np.unique(numbers, return_inverse=True)
+    return [texts[n] for n in used.tolist()], at.astype(np.int64)
 
 
 def kinds(rows: pl.DataFrame, types: Sequence[str]) -> Ints:

@@ -9,6 +9,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from query_api.analytics_window import Bucket
+from query_api.wire import Mark
 
 Number = int | float
 DAY = {"from": "2026-04-30T00:00:00Z", "to": "2026-05-01T00:00:00Z"}
@@ -23,13 +24,6 @@ class Span(BaseModel):
 
     from_: str = Field(alias="from")
     to: str
-
-
-class Mark(BaseModel):
-    """Where the page ended. next_cursor: passed as `cursor` it gives the page after it; null on the last one."""
-
-    next_cursor: str | None
-    has_more: bool
 
 
 class Latencies(BaseModel):

@@ -12,7 +12,7 @@ from fastapi import Query
 from operators.events import DAY, HOUR, MINUTE, SECOND
 from operators.histogram import Ints
 from query_api.envelope import ApiError, ErrorCode
-from query_api.integrations_wire import invalid, parse_instant, rfc3339, within
+from query_api.integrations_wire import EARLIEST, LATEST, invalid, parse_instant, rfc3339, within
 
 Bucket = Literal["1m", "5m", "15m", "1h", "1d"]
 SIZES: dict[Bucket, int] = {"1m": MINUTE, "5m": 5 * MINUTE, "15m": 15 * MINUTE, "1h": HOUR, "1d": DAY}
@@ -71,7 +71,7 @@ def window_of(start: str | None, end: str | None, now: float) -> Window:
     By default it ends with the running second, so that it has what was accepted just now. Raises ApiError
     ValidationError for what is no time, and where nothing lies between the two; Unprocessable beyond LONGEST_DAYS.
     """
-    upto = -int(-now // 1) * SECOND
+    upto = default_end(now)
     since, until = parse_instant(start, "from"), parse_instant(end, "to")
     found = Window(within(upto - DAY) if since is None else since, upto if until is None else until)
     if found.start >= found.end:
@@ -79,6 +79,23 @@ def window_of(start: str | None, end: str | None, now: float) -> Window:
     if found.end - found.start > LONGEST_DAYS * DAY:
         raise too_large(f"The window is longer than {LONGEST_DAYS:,} days.")
     return found
+
+
+def whole_of(start: str | None, end: str | None) -> Window:
+    """Return the window of something that has an end of its own: from the beginning, up to whenever, by default.
+
+    Raises ApiError ValidationError.
+    """
+    since, until = parse_instant(start, "from"), parse_instant(end, "to")
+    found = Window(EARLIEST if since is None else since, LATEST if until is None else until)
+    if found.start >= found.end:
+        raise invalid("from must lie before to.")
+    return found
+
+
+def default_end(now: float) -> int:
+    """Return where the running second ends, µs. now: seconds since 1970."""
+    return -int(-now // 1) * SECOND
 
 
 def grid_of(window: Window, bucket: Bucket) -> Grid:

@@ -11,10 +11,26 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from connectors import rulefiles
 from connectors.control import Control
 from operators.rules import Rule, in_order
-from query_api import auth, channels, docs_page, errors, health, ingest, integrations, keys, nhi, tenants, workspaces
+from query_api import (
+    auth,
+    channels,
+    docs_page,
+    errors,
+    governance,
+    health,
+    ingest,
+    integrations,
+    keys,
+    mcp,
+    nhi,
+    tenants,
+    workspaces,
+)
 from query_api.access import Access
 from query_api.bounds import Bounds
 from query_api.http_metrics import HttpMetrics
+from query_api.job_catalogue import HANDLERS
+from query_api.jobs import JobRunner
 from query_api.logs import Log, make_log
 from query_api.openapi import document
 from query_api.pipeline import Pipeline
@@ -27,8 +43,10 @@ ROUTERS: tuple[APIRouter, ...] = (
     ingest.router,
     integrations.router,
     workspaces.router,
-    nhi.router,
     keys.router,
+    governance.router,
+    mcp.router,
+    nhi.router,
     channels.router,
     tenants.router,
     auth.router,
@@ -48,8 +66,10 @@ _TAGS = [
     {"name": "Patterns", "description": "When incidents open, and when they alert."},
     {"name": "Authentication", "description": "People and their tokens."},
     {"name": "Workspaces", "description": "An isolated customer, its key and its windows."},
-    {"name": "Identities", "description": "Non-human identities: risk, posture, anomalies."},
     {"name": "Keys", "description": "Further keys, each limited to scopes."},
+    {"name": "Governance", "description": "What guardians decided."},
+    {"name": "Tool calls", "description": "Which tools were called, in which sessions, and what became of the calls."},
+    {"name": "Identities", "description": "Non-human identities: risk, posture, anomalies."},
     {"name": "Channels", "description": "Where alerts go."},
     {"name": "Tenants", "description": "A workspace's own customers."},
     {"name": "Operation", "description": "For load balancers and monitoring; no key is needed."},
@@ -66,7 +86,8 @@ def create_app(
     log: Log | None = None,
     clock: Callable[[], float] = time.time,
 ) -> FastAPI:
-    """Return the application. It starts and stops nothing: control and pipeline are the caller's to close.
+    """Return the application. It starts and stops nothing but, in its lifespan, the runner of the jobs
+    (`app.state.jobs`): control and pipeline are the caller's to close.
 
     rules: those the pipeline runs with (the built-in ones). registry: for all metrics (a new one); log: where it
     writes (JSON lines on stderr); clock: seconds since 1970.
@@ -80,6 +101,7 @@ def create_app(
         log=make_log(form=settings.log_format, level=settings.log_level) if log is None else log,
         clock=clock,
     )
+    runner = JobRunner(services, HANDLERS)
     app = _Application(
         title="Tocsin",
         version=_version(),
@@ -88,8 +110,10 @@ def create_app(
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,  # a path is right or 404, not moved
+        lifespan=lambda _app: runner.running(),
     )
     app.state.services = services
+    app.state.jobs = runner
     for router in ROUTERS:
         app.include_router(router)
     docs_page.install(app)

@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal
 import numpy as np
 import polars as pl
 from duckdb import DuckDBPyConnection
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Depends, Query, Response
 
 from operators.histogram import Ints
 from operators.rollup import added
@@ -18,14 +18,14 @@ from query_api.analytics_asked import Asked, AskedDep
 from query_api.analytics_numbers import RANKS, kinds, mean, percentiles, places, rate, shares
 from query_api.analytics_schema import GovernanceSummary, GovernanceTimeseries, Guardians
 from query_api.analytics_window import BucketSize, Grid, grid_of
-from query_api.caller import CallerDep
+from query_api.caller import Caller, caller_with
 from query_api.integrations_wire import READ_SECONDS
 from query_api.reading import read
 from query_api.services import ServicesDep
 
 router = APIRouter(prefix="/v1/analytics/governance", tags=["Governance"])
 
-Reader = CallerDep
+Reader = Annotated[Caller, Depends(caller_with("logs:read"))]
 STREAM = "verdict"
 TYPES = ("passed", "corrected", "blocked", "error")
 NAMES = ("passed", "corrected", "blocked", "errors")  # as answers call the types
@@ -115,7 +115,7 @@ def mix(rows: pl.DataFrame, types: tuple[str, ...]) -> list[int]:
 
 def guardians(rows: pl.DataFrame) -> list[dict[str, Any]]:
     """Return what each guardian did, the busiest first. rows: by guardian, label, type and code."""
-    names, at = places(rows["guardian"].to_list())
+    names, at = places(rows["guardian"])
     counts = added(rows, at * len(TYPES) + kinds(rows, TYPES), len(names) * len(TYPES)).count.reshape(-1, len(TYPES))
     whole = added(rows, at, len(names))
     labels = _labels(rows)

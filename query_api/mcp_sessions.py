@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 import polars as pl
 from duckdb import DuckDBPyConnection
-from fastapi import APIRouter, Path, Query, Response
+from fastapi import APIRouter, Path, Response
 
 from operators.events import MINUTE
 from operators.rollup import added
@@ -18,24 +18,18 @@ from query_api.analytics_answer import answer, answers
 from query_api.analytics_asked import Asked, AskedDep, EnvironmentName, GuardianId, Tag, filters
 from query_api.analytics_numbers import kinds, milliseconds
 from query_api.analytics_schema import SessionDetail, Sessions
-from query_api.analytics_window import From, To, Window, window_of
-from query_api.caller import CallerDep
+from query_api.analytics_window import From, To, Window, default_end, whole_of
 from query_api.envelope import ApiError, ErrorCode
-from query_api.integrations_wire import EARLIEST, LATEST, READ_SECONDS, clean, decode_cursor, encode_cursor, rfc3339
-from query_api.mcp_tools import STREAM, TYPES, each_tool, latencies, verdicts
+from query_api.integrations_wire import READ_SECONDS, clean, decode_cursor, encode_cursor, rfc3339
+from query_api.mcp_tools import STREAM, TYPES, Reader, each_tool, latencies, verdicts
+from query_api.pages import Cursor, Limit
 from query_api.reading import read
 from query_api.services import ServicesDep
 
 router = APIRouter()
 
-Reader = CallerDep
-PAGE, LARGEST_PAGE = 25, 100
+PAGE = 25
 MOST_CALLS = 1_000
-
-Limit = Annotated[int, Query(ge=1, le=LARGEST_PAGE, description="Sessions on a page.")]
-Cursor = Annotated[
-    str | None, Query(max_length=2_000, description="`next_cursor` of the answer before, with the same parameters.")
-]
 
 _MINE = f"""
     workspace = $workspace AND stream = '{STREAM}' AND type IN {TYPES}
@@ -76,7 +70,7 @@ async def sessions(
     """Sessions with calls in the window, the one that was active last first. Figures are of the window only."""
     after = None
     if cursor:
-        last, session = decode_cursor(cursor, (int, str))
+        last, session = decode_cursor(cursor, (int, str), "next_cursor")
         after = Seen(str(session), 0, int(last))
 
     def question(con: DuckDBPyConnection) -> tuple[list[Seen], bool, dict[str, dict[str, Any]]]:
@@ -110,24 +104,22 @@ async def session(
     """The whole session, whenever it was; `from`, `to` and the filters narrow it down. 404 where nothing is left."""
     where = filters(guardian_id, environment, tag)
     named = clean(ident) or ""
-    # As everywhere where one is given; without either, all of it.
-    window = window_of(start, end, services.clock()) if start or end else None
+    upto = default_end(services.clock())
+    window = whole_of(start, end)
 
     def question(con: DuckDBPyConnection) -> dict[str, Any]:
-        within = Asked(window or Window(EARLIEST, LATEST), where)
-        seen = _seen(con, caller.workspace, within, [named]).get(named)
+        seen = _seen(con, caller.workspace, Asked(window, where), [named]).get(named)
         if seen is None:
             raise ApiError(ErrorCode.NOT_FOUND, "Session not found.")
         exact = Asked(Window(seen.first, seen.last + 1), where)
         return {
             "session_id": named,
-            **(window or Window(seen.first, max(seen.last + 1, upto))).wire(),
+            **Window(window.start if start else seen.first, window.end if end else max(seen.last + 1, upto)).wire(),
             "first_seen_at": rfc3339(seen.first),
             "last_seen_at": rfc3339(seen.last),
             **_detail(con, caller.workspace, exact, named),
         }
 
-    upto = window_of(None, None, services.clock()).end
     return answer(await read(services.pipeline, question, seconds=READ_SECONDS))
 
 
@@ -166,9 +158,7 @@ def _seen(con: DuckDBPyConnection, workspace: str, asked: Asked, sessions: Seque
     return {name: Seen(name, first, last) for name, first, last in found}
 
 
-def _figures(
-    con: DuckDBPyConnection, workspace: str, asked: Asked, shown: Sequence[Seen]
-) -> dict[str, dict[str, Any]]:
+def _figures(con: DuckDBPyConnection, workspace: str, asked: Asked, shown: Sequence[Seen]) -> dict[str, dict[str, Any]]:
     """What the sessions of a page did: calls by verdict, tools, guardian."""
     if not shown:
         return {}

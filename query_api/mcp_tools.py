@@ -1,25 +1,25 @@
 """Tool calls: how many, what became of them, and which tools they went to."""
 
-from typing import Any
+from typing import Annotated, Any
 
 import numpy as np
 import polars as pl
 from duckdb import DuckDBPyConnection
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Depends, Response
 
 from operators.rollup import added
 from query_api.analytics_answer import answer, answers
 from query_api.analytics_asked import AskedDep
 from query_api.analytics_numbers import RANKS, kinds, mean, percentiles, places, rate, shares
 from query_api.analytics_schema import Tools, ToolSummary
-from query_api.caller import CallerDep
+from query_api.caller import Caller, caller_with
 from query_api.integrations_wire import READ_SECONDS
 from query_api.reading import read
 from query_api.services import ServicesDep
 
 router = APIRouter()
 
-Reader = CallerDep
+Reader = Annotated[Caller, Depends(caller_with("mcp:read"))]
 STREAM = "tool_call"
 TYPES = ("passed", "corrected", "blocked")
 TOP_TOOLS = 10
@@ -31,8 +31,8 @@ MOST_TOOLS = 1_000
     responses=answers(ToolSummary),
 )  # fmt: skip
 async def summary(caller: Reader, services: ServicesDep, asked: AskedDep) -> Response:
-    """`by_verdict` are parts of all calls that add up to 1. `top_tools` are ten: those with most blocked calls, of equal
-    ones those with most calls.
+    """`by_verdict` are parts of all calls that add up to 1. `top_tools` are ten: those with most
+    blocked calls, of equal ones those with most calls.
     """
 
     def question(con: DuckDBPyConnection) -> dict[str, Any]:
@@ -74,7 +74,7 @@ def verdicts(counts: list[int]) -> dict[str, Any]:
 
 def by_tool(rows: pl.DataFrame) -> tuple[list[str | None], list[list[int]]]:
     """Return the tools and of each its calls by type. rows: by source and type."""
-    names, at = places(rows["source"].to_list())
+    names, at = places(rows["source"])
     counts = added(rows, at * len(TYPES) + kinds(rows, TYPES), len(names) * len(TYPES)).count
     return names, counts.reshape(-1, len(TYPES)).tolist()
 
@@ -82,7 +82,7 @@ def by_tool(rows: pl.DataFrame) -> tuple[list[str | None], list[list[int]]]:
 def each_tool(rows: pl.DataFrame) -> list[dict[str, Any]]:
     """Return what became of each tool's calls, the one that was called most first. rows: with histograms."""
     names, counts = by_tool(rows)
-    _, at = places(rows["source"].to_list())
+    _, at = places(rows["source"])
     whole = added(rows, at, len(names), RANKS)
     found = [
         {

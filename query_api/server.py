@@ -48,7 +48,7 @@ def run(app: FastAPI, listener: socket.socket, told: Flag, *, stopping: Callable
         log_config=None,
         access_log=False,
         server_header=False,
-        lifespan="off",
+        lifespan="on",
         timeout_graceful_shutdown=GRACE,
         timeout_keep_alive=75,
     )

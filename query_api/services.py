@@ -11,6 +11,7 @@ from prometheus_client import CollectorRegistry
 
 from connectors.control import Control
 from operators.rules import Rule
+from query_api.jobs import JobQueue
 from query_api.logs import Log, make_log
 from query_api.pipeline import Pipeline
 from query_api.rates import Rates
@@ -32,12 +33,14 @@ class Services:
     log: Log = field(default_factory=make_log)
     clock: Callable[[], float] = time.time
     rates: Rates = field(init=False)
+    jobs: JobQueue = field(init=False)
     # Passwords hashed side by side: bounds what a flood of logins takes of memory and cores.
     hashing: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(4), init=False)
     _locks: dict[str, asyncio.Lock] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "rates", Rates(self.settings, self.log))
+        object.__setattr__(self, "jobs", JobQueue(self.control))
 
     def configuring(self, workspace: str) -> asyncio.Lock:
         """The lock to hold while a workspace's settings are changed, so that log and database get them in one order."""

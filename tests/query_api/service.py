@@ -108,6 +108,11 @@ class Service:
         scoped = self.post("/api/v1/auth/login", json={"email": email, "password": PASSWORD}).json()["data"]
         return Team(made["workspace"]["id"], made["apiKey"], scoped["token"], email)
 
+    def run_jobs(self) -> int:
+        """Do what is queued, and return how much that was; nothing is done in the background."""
+        done: int = self.runner.run(self.app.state.jobs.run_queued())
+        return done
+
     def listen(self, path: str, headers: dict[str, str], seconds: float) -> str:
         """Return what an endless answer says in its first seconds; then the client goes away."""
         scope = {

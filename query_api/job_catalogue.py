@@ -1,0 +1,7 @@
+"""What is done in the background, by kind: a new kind is one handler and one line here."""
+
+from collections.abc import Mapping
+
+from query_api.jobs import Handler
+
+HANDLERS: Mapping[str, Handler] = {}
