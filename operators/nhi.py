@@ -13,7 +13,7 @@ import numpy as np
 import polars as pl
 
 from operators.events import HOUR
-from operators.histogram import Ints, quantiles
+from operators.histogram import Floats, Ints, quantiles
 from operators.scores import LOOKBACK, Spend
 
 STREAM = "identity"
@@ -106,6 +106,26 @@ class Past:
             label=self._labels[labels.stop - 1] if labels.start < labels.stop else None,
         )
 
+    def active(self, start: int, end: int) -> list[str]:
+        """Return the identities with events within a span, in order."""
+        within = ((name, self._all.slice(number, start, end)) for name, number in self._number.items())
+        return [name for name, rows in within if rows.start < rows.stop]
+
+    def hours(self, identity: str, start: int, end: int) -> dict[str, Floats]:
+        """Return an identity's hours (`start` and `end` are whole ones): denied attempts, USD spent, and all activity.
+
+        From the hour of its first event on: before, it did not keep silent, it was not there.
+        """
+        number = self._number[identity]
+        first = self._all.place(number, start)
+        if first < self._all.slice(number, start, end).stop:
+            start = max(start, _hour(int(self._all.start[first])))
+        return {
+            "activity": self._activity.hours(number, start, end),
+            "denied": self._denied.hours(number, start, end),
+            "spent": self._spend.hours(number, start, end),
+        }
+
     def _baseline(self, number: int, start: int, end: int) -> tuple[float | None, float | None]:
         """As all windows that start within an hour have the same, it is remembered."""
         key = (number, start)
@@ -139,6 +159,7 @@ class _Rows:
         self.start: Ints = rows["start"].to_numpy()
         of = np.array([numbers[name] for name in rows["source"].to_list()], np.int64)
         self._offsets = np.searchsorted(of, np.arange(len(numbers) + 1))
+        self._amount = rows["count"].to_numpy().astype(np.float64)
         self._counted = np.concatenate([[0], rows["count"].to_numpy().cumsum(dtype=np.int64)])
 
     def place(self, number: int, instant: int) -> int:
@@ -155,13 +176,18 @@ class _Rows:
         rows = self.slice(number, start, end)
         return int(self._counted[rows.stop] - self._counted[rows.start])
 
+    def hours(self, number: int, start: int, end: int) -> Floats:
+        """How much there was in each hour of a span."""
+        rows = self.slice(number, start, end)
+        return np.bincount((self.start[rows] - start) // HOUR, self._amount[rows], (end - start) // HOUR)
+
 
 class _Spends(_Rows):
     """Rows with values and their histograms."""
 
     def __init__(self, rows: pl.DataFrame, numbers: dict[str, int]) -> None:
         super().__init__(rows, numbers)
-        self.sum = rows["sum"].to_numpy()
+        self.sum = self._amount = rows["sum"].to_numpy()
         self._valued = np.concatenate([[0], rows["values"].to_numpy().cumsum(dtype=np.int64)])
         self._starts = np.concatenate([[0], rows["bins"].list.len().to_numpy().cumsum(dtype=np.int64)])
         self._bins = rows["bins"].explode(empty_as_null=False).to_numpy()

@@ -7,10 +7,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from query_api.analytics_schema import DAY, Number, Span
 from query_api.analytics_window import Bucket
 from query_api.wire import Mark
 
-Number = int | float
 Unit = Annotated[float, Field(ge=0, le=1)]
 NHI = "nhi_01JF8RNHI1A2B3C4D5E6F7G8H9"
 ANOMALY = {
@@ -23,7 +23,6 @@ ANOMALY = {
     "status": "open",
 }
 JOB = {"job_id": "job_4hq7c2mzk6v3xw5tdn2yr7ueoa", "status": "queued"}
-DAY = {"from": "2026-04-30T00:00:00Z", "to": "2026-05-01T00:00:00Z"}
 WEEK = {"from": "2026-04-24T00:00:00Z", "to": "2026-05-01T00:00:00Z"}
 SIGNS = {"anomalies": 0.0, "denied_attempts": 0.1297, "spend_burst": 0.6, "federation": 0.0, "dormancy": 0.0}
 RISK = {
@@ -39,13 +38,6 @@ RISK = {
 
 def _example(*bodies: Any) -> ConfigDict:
     return ConfigDict(json_schema_extra={"examples": list(bodies)})
-
-
-class Span(BaseModel):
-    """A span of time: `from` inclusive, `to` exclusive."""
-
-    from_: str = Field(alias="from")
-    to: str
 
 
 class Cut(BaseModel):
