@@ -76,8 +76,23 @@ class Health:
     takes: bool = False
 
 
+@dataclass(frozen=True, slots=True)
+class RolledUp:
+    """Stored rollups of a workspace's minutes, made anew from its events and compared with what they said before.
+
+    minutes: how many were looked at. rows: of the rollups, before or after; changed: those of them that were missing,
+    were too many or said something else. before, after: events that the rollups counted, and count now.
+    """
+
+    minutes: int
+    rows: int
+    changed: int
+    before: int
+    after: int
+
+
 class Pipeline(Protocol):
-    """The door. Methods that wait are called from the event loop; `reading` from any thread."""
+    """The door. Methods that wait are called from the event loop; `reading` and `roll_up` from any thread."""
 
     async def submit(self, bodies: Sequence[bytes], workspace: str, *, detail: bool, timeout: float) -> Receipt:
         """Append records to the log, in order and together, and wait for what becomes of them.
@@ -98,4 +113,12 @@ class Pipeline(Protocol):
 
     async def changed(self, after: int, timeout: float) -> int:
         """Wait until the feed has entries beyond number `after`, or for `timeout` seconds; its last number."""
+        ...
+
+    def roll_up(self, workspace: str, start: int, end: int) -> RolledUp:
+        """Make a workspace's rollups of [start, end) anew from its events, and say what that changed.
+
+        start, end: µs since 1970, UTC, whole minutes. Takes its time; doing it again changes nothing more. Raises
+        Unavailable.
+        """
         ...

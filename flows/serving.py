@@ -13,7 +13,7 @@ import duckdb
 import structlog
 
 from connectors.live_store import LiveStore, StoreClosedError
-from connectors.pipeline import Unavailable
+from connectors.pipeline import RolledUp, Unavailable
 from connectors.store import StoreError
 
 WRITE_EVERY = 0.25  # seconds between writes of what the store shows
@@ -50,6 +50,10 @@ class Serving:
     def store_waiting(self) -> int:
         """Events that are shown and not yet written."""
         return self._store.waiting
+
+    def roll_up(self, workspace: str, start: int, end: int) -> RolledUp:
+        """Make rollups anew: see `connectors.pipeline.Pipeline`. Raises Unavailable."""
+        raise Unavailable("There are no stored rollups to compare with.")
 
     async def changed(self, after: int, timeout: float) -> int:
         """Wait until the feed has entries beyond number `after`, or for `timeout` seconds; its last number."""

@@ -58,6 +58,11 @@ def within(micros: int) -> int:
     return min(max(micros, EARLIEST), LATEST)
 
 
+def as_micros(time: datetime) -> int:
+    """Return a time, with its offset, in µs."""
+    return (time - _EPOCH) // _MICRO
+
+
 def as_time(micros: int | None) -> datetime | None:
     """Return an instant as a parameter of a statement."""
     return None if micros is None else _EPOCH + timedelta(microseconds=within(micros))

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 
+from query_api import mcp_rollup
 from query_api.jobs import Handler
 
-HANDLERS: Mapping[str, Handler] = {}
+HANDLERS: Mapping[str, Handler] = {mcp_rollup.KIND: mcp_rollup.handle}

@@ -25,7 +25,7 @@ from operators.rules import in_order
 from query_api import integrations, reading
 from query_api.caller import Caller, caller
 from query_api.envelope import ApiError, ErrorCode
-from query_api.pipeline import Health, Outcome, Receipt, Unavailable
+from query_api.pipeline import Health, Outcome, Receipt, RolledUp, Unavailable
 from query_api.services import Services
 from query_api.settings import ServiceSettings
 from tests.stores import event, incident, rows, step, t
@@ -112,6 +112,10 @@ class FakePipeline:
     def health(self) -> Health:
         """All is well."""
         return Health(None, None, None, 0, 0.0)
+
+    def roll_up(self, workspace: str, start: int, end: int) -> RolledUp:
+        """Nothing to do."""
+        return RolledUp(0, 0, 0, 0, 0)
 
     async def changed(self, after: int, timeout: float) -> int:
         """Look every few milliseconds."""

@@ -17,10 +17,11 @@ from starlette.types import Message
 from connectors.control import Control
 from query_api.app import create_app
 from query_api.logs import make_log
-from query_api.pipeline import Health, Pipeline, Receipt, Unavailable
+from query_api.pipeline import Health, Pipeline, Receipt, RolledUp, Unavailable
 from query_api.settings import ServiceSettings
 
 PASSWORD = "correct horse battery"
+NOTHING_NEW = RolledUp(minutes=0, rows=0, changed=0, before=0, after=0)
 WELL = Health(flow=None, log=None, store=None, lag_records=0, lag_seconds=0.0)
 
 
@@ -31,6 +32,8 @@ class Submitted:
     records: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     refusal: Unavailable | None = None
     condition: Health = WELL
+    rolled: list[tuple[str, int, int]] = field(default_factory=list)
+    rolled_up: RolledUp | Unavailable = NOTHING_NEW
 
     async def submit(self, bodies: Sequence[bytes], workspace: str, *, detail: bool, timeout: float) -> Receipt:
         if self.refusal is not None:
@@ -46,6 +49,13 @@ class Submitted:
 
     def health(self) -> Health:
         return self.condition
+
+    def roll_up(self, workspace: str, start: int, end: int) -> RolledUp:
+        """Remember; what it found is `rolled_up`."""
+        self.rolled.append((workspace, start, end))
+        if isinstance(self.rolled_up, Unavailable):
+            raise self.rolled_up
+        return self.rolled_up
 
     async def changed(self, after: int, timeout: float) -> int:
         return after
