@@ -152,7 +152,7 @@ class Anomalies:
         if status is not None:
             counted = counted.where(AnomalyRow.status == status)
         with self._database.reading() as session:
-            return dict(session.execute(counted).tuples().all())
+            return {row[0]: row[1] for row in session.execute(counted)}
 
 
 def _values(workspace: str, found: Found) -> dict[str, Any]:

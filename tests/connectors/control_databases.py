@@ -9,17 +9,50 @@ import shutil
 import socket
 import subprocess
 import tempfile
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import pytest
 from sqlalchemy import create_engine, text
 
-from connectors.control.database import parse_url
+from connectors.control import Control
+from connectors.control.database import Database, parse_url
 
 _PATIENCE = 30.0  # seconds until it answers
+
+T = TypeVar("T")
+
+
+def workspace_of(control: Control) -> str:
+    """Make a user and a workspace; its id."""
+    user = control.users.register(f"{time.monotonic_ns()}@example.com", "correct horse")
+    return control.workspaces.create(user.id, "My Team").workspace.id
+
+
+def at_once(count: int, work: Callable[[int], T]) -> list[T]:
+    """Do it in `count` threads that start together."""
+    ready = threading.Barrier(count)
+
+    def start(n: int) -> T:
+        ready.wait()
+        return work(n)
+
+    with ThreadPoolExecutor(count) as threads:
+        return list(threads.map(start, range(count)))
+
+
+def emptied(url: str) -> None:
+    """Take everything out of a PostgreSQL database."""
+    database = Database(url)
+    with database.engine.begin() as connection:
+        connection.execute(text("DROP SCHEMA public CASCADE"))
+        connection.execute(text("CREATE SCHEMA public"))
+    database.close()
 
 
 @contextmanager
@@ -28,7 +61,7 @@ def postgres() -> Iterator[str]:
     pytest.importorskip("psycopg", reason="PostgreSQL's driver is not installed: pip install 'tocsin[postgres]'")
     given = os.environ.get("TOCSIN_TEST_POSTGRES")
     if given:
-        _emptied(given)
+        emptied(given)
         yield given
         return
     found = programs()
@@ -90,14 +123,6 @@ def _wait(url: str, server: subprocess.Popen[bytes], log: Path) -> None:
             if server.poll() is not None or time.monotonic() > last:
                 raise AssertionError(f"PostgreSQL did not start: {log.read_text()}") from None
             time.sleep(0.1)
-
-
-def _emptied(url: str) -> None:
-    engine = create_engine(parse_url(url))
-    with engine.begin() as connection:
-        connection.execute(text("DROP SCHEMA public CASCADE"))
-        connection.execute(text("CREATE SCHEMA public"))
-    engine.dispose()
 
 
 def _free_port() -> int:

@@ -1,11 +1,7 @@
 """The control database: migrations, both kinds of database, many at once."""
 
-import threading
 import time
-from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TypeVar
 
 import pytest
 from alembic import command
@@ -15,55 +11,7 @@ from connectors.control import Control, ControlError, ControlUnavailable, Missin
 from connectors.control.database import Database, parse_url
 from connectors.control.migrate import config, migrate
 from connectors.control.models import Base
-from tests.connectors.control_databases import postgres
-
-T = TypeVar("T")
-
-
-@pytest.fixture(scope="module")
-def server() -> Iterator[str]:
-    """A PostgreSQL server."""
-    with postgres() as url:
-        yield url
-
-
-@pytest.fixture(params=["sqlite", "postgresql"])
-def url(request: pytest.FixtureRequest, tmp_path: Path) -> str:
-    """An empty database of each kind."""
-    if request.param == "sqlite":
-        return f"sqlite:///{tmp_path}/control.sqlite"
-    found: str = request.getfixturevalue("server")
-    database = Database(found)
-    with database.engine.begin() as connection:
-        connection.execute(text("DROP SCHEMA public CASCADE"))
-        connection.execute(text("CREATE SCHEMA public"))
-    database.close()
-    return found
-
-
-@pytest.fixture
-def control(url: str, tmp_path: Path) -> Iterator[Control]:
-    """Control over such a database."""
-    opened = Control.open(url, tmp_path / "secret.key")
-    yield opened
-    opened.close()
-
-
-def _workspace(control: Control) -> str:
-    user = control.users.register(f"{time.monotonic_ns()}@example.com", "correct horse")
-    return control.workspaces.create(user.id, "My Team").workspace.id
-
-
-def _at_once(count: int, work: Callable[[int], T]) -> list[T]:
-    """Do it in `count` threads that start together."""
-    ready = threading.Barrier(count)
-
-    def start(n: int) -> T:
-        ready.wait()
-        return work(n)
-
-    with ThreadPoolExecutor(count) as threads:
-        return list(threads.map(start, range(count)))
+from tests.connectors.control_databases import at_once, workspace_of
 
 
 def test_migrations_make_what_the_models_say(url: str) -> None:
@@ -82,7 +30,7 @@ def test_migrations_make_what_the_models_say(url: str) -> None:
 
 def test_nodes_that_start_at_once_migrate_once(url: str, tmp_path: Path) -> None:
     """And use the same key file."""
-    opened = _at_once(4, lambda _: Control.open(url, tmp_path / "secret.key"))
+    opened = at_once(4, lambda _: Control.open(url, tmp_path / "secret.key"))
     token = opened[0].tokens.issue("somebody", None).text
     assert {one.tokens.read(token).user for one in opened} == {"somebody"}
     for one in opened:
@@ -139,31 +87,31 @@ def test_everything_works_on_both(control: Control) -> None:
 
 def test_tenants_seen_first_by_many_at_once_are_registered_once(control: Control) -> None:
     """Batches come side by side, each with the same new customers."""
-    workspace = _workspace(control)
+    workspace = workspace_of(control)
     names = [f"tenant-{n}" for n in range(1500)]  # more than one statement takes
-    answers = _at_once(4, lambda n: control.tenants.states(workspace, names[n::-1] + names[n:]))
+    answers = at_once(4, lambda n: control.tenants.states(workspace, names[n::-1] + names[n:]))
     assert all(answer == dict.fromkeys(names, True) for answer in answers)
     assert control.tenants.page(workspace, active=None, offset=0, limit=1)[1] == len(names)
 
 
 def test_channels_set_at_once_are_one(control: Control) -> None:
     """The last one wins, none fails."""
-    workspace = _workspace(control)
-    _at_once(4, lambda n: control.channels.put(workspace, "pagerduty", {"routingKey": f"key-number-{n}"}))
+    workspace = workspace_of(control)
+    at_once(4, lambda n: control.channels.put(workspace, "pagerduty", {"routingKey": f"key-number-{n}"}))
     assert len(control.channels.of(workspace)) == 1
 
 
 def test_rotations_at_once_leave_one_key(control: Control) -> None:
     """Whoever was last."""
-    workspace = _workspace(control)
-    keys = [made.api_key for made in _at_once(4, lambda _: control.workspaces.rotate_key(workspace))]
+    workspace = workspace_of(control)
+    keys = [made.api_key for made in at_once(4, lambda _: control.workspaces.rotate_key(workspace))]
     assert sum(control.keys.owner(key) is not None for key in keys) == 1
 
 
 @pytest.mark.parametrize("tenant", ["", "   ", "x" * 256, "a\x00b"])
 def test_what_cannot_be_a_tenant_registers_nothing(control: Control, tenant: str) -> None:
     """PostgreSQL, for one, would fail on some of them."""
-    workspace = _workspace(control)
+    workspace = workspace_of(control)
     with pytest.raises(Refused, match=r"^tenantId "):
         control.tenant_states(workspace, ["fine", tenant])
     assert control.tenants.page(workspace, active=None, offset=0, limit=1)[1] == 0
@@ -172,7 +120,7 @@ def test_what_cannot_be_a_tenant_registers_nothing(control: Control, tenant: str
 @pytest.mark.parametrize("name", ["ascii", "späße", "日本語", "a' OR '1'='1", "100%", "a\\b", "👋"])
 def test_text_comes_back_as_it_went_in(control: Control, name: str) -> None:
     """In every alphabet."""
-    workspace = _workspace(control)
+    workspace = workspace_of(control)
     assert control.workspaces.change(workspace, name=name).name == name
     assert control.tenant_states(workspace, [name]) == {name: True}
     assert control.tenant_names(workspace, [name])[name].name == name
@@ -181,7 +129,7 @@ def test_text_comes_back_as_it_went_in(control: Control, name: str) -> None:
 def test_several_nodes_share_a_postgres(server: str, tmp_path: Path) -> None:
     """What one changes the others see within a second."""
     one, other = (Control.open(server, tmp_path / "secret.key") for _ in range(2))
-    workspace = _workspace(one)
+    workspace = workspace_of(one)
     key = one.workspaces.rotate_key(workspace).api_key
     assert other.keys.owner(key) is not None
     assert other.tenant_states(workspace, ["acme"]) == {"acme": True}
@@ -198,7 +146,7 @@ def test_several_nodes_share_a_postgres(server: str, tmp_path: Path) -> None:
 def test_sqlite_lies_beside_the_data_and_is_ours_alone(tmp_path: Path) -> None:
     """Hashes and encrypted settings are nobody else's to copy."""
     control = Control.open(f"sqlite:///{tmp_path}/deep/control.sqlite", tmp_path / "secret.key")
-    _workspace(control)
+    workspace_of(control)
     modes = {file.name: oct(file.stat().st_mode & 0o777) for file in (tmp_path / "deep").iterdir()}
     assert set(modes.values()) == {"0o600"}
     assert "control.sqlite-wal" in modes
@@ -208,8 +156,8 @@ def test_sqlite_lies_beside_the_data_and_is_ours_alone(tmp_path: Path) -> None:
 def test_a_writer_waits_for_another(tmp_path: Path) -> None:
     """Instead of failing because the database is locked."""
     control = Control.open(f"sqlite:///{tmp_path}/control.sqlite", tmp_path / "secret.key")
-    workspace = _workspace(control)
-    _at_once(16, lambda n: control.tenants.create(workspace, f"tenant-{n}"))
+    workspace = workspace_of(control)
+    at_once(16, lambda n: control.tenants.create(workspace, f"tenant-{n}"))
     assert control.tenants.page(workspace, active=None, offset=0, limit=1)[1] == 16
     control.close()
 

@@ -125,6 +125,33 @@ def _rotate(world: World) -> None:
     assert world.service.get("/api/v1/workspaces/me", headers=world.theirs.by_key).status_code == 200
 
 
+def _keys_of_theirs(world: World) -> list[dict[str, Any]]:
+    listed: list[dict[str, Any]] = world.service.get("/v1/keys", headers=world.theirs.by_key).json()["data"]
+    return listed
+
+
+@case("POST /v1/keys")
+def _create_key(world: World) -> None:
+    body = {"name": "Mine", "scopes": ["events:write"], "workspace": world.theirs.id, "workspace_id": world.theirs.id}
+    made = world.ask("POST", "/v1/keys", body).json()
+    world.service.post("/api/v1/events", headers={"X-Api-Key": made["key"]}, json=EVENT)
+    assert _keys_of_theirs(world) == []
+    assert world.they("GET", "/api/v1/incidents")["items"] == []
+
+
+@case("GET /v1/keys")
+def _list_keys(world: World) -> None:
+    world.service.control.access_keys.create(world.theirs.id, "Theirs", ["logs:read"])
+    assert world.ask("GET", "/v1/keys").json()["data"] == []
+
+
+@case("DELETE /v1/keys/{id}")
+def _revoke_key(world: World) -> None:
+    made = world.service.control.access_keys.create(world.theirs.id, "Theirs", ["logs:read"])
+    assert world.ask("DELETE", f"/v1/keys/{made.info.id}").status_code == 404
+    assert [one["id"] for one in _keys_of_theirs(world)] == [made.info.id]
+
+
 @case("PUT /api/v1/workspaces/me/channels/{provider}")
 def _put_channel(world: World) -> None:
     world.their_channel()

@@ -52,6 +52,9 @@ def test_a_day_of_use_leaves_no_secret_in_the_logs(service: Service) -> None:
     service.get(me, headers={"X-Api-Key": old})
     service.get(me, headers={"X-Api-Key": new})
     service.get(me, headers={"Authorization": f"Bearer {team.token[:-2]}xx"})
+    limited = service.post("/v1/keys", headers={"X-Api-Key": new}, json={"name": "n", "scopes": ["logs:read"]}).json()
+    service.get(me, headers={"X-Api-Key": limited["key"]})
+    service.ask("DELETE", f"/v1/keys/{limited['key']}", headers={"X-Api-Key": new})
     logged = service.logged.getvalue()
     assert len(service.lines()) > 15
     assert "RuntimeError: could not send *** with ***" in logged
@@ -60,6 +63,7 @@ def test_a_day_of_use_leaves_no_secret_in_the_logs(service: Service) -> None:
         old[3:],
         new,
         new[3:],
+        limited["key"][3:],
         team.token,
         team.token.split(".")[2],
         PASSWORD,

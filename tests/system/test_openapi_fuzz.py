@@ -63,6 +63,7 @@ class World:
         self.workspace, self.key = made.workspace.id, made.api_key
         self.token = self.control.tokens.issue(user.id, self.workspace).text
         self.tenant = self.control.tenants.create(self.workspace, "acme-corp", None).id
+        self.limited = self.control.access_keys.create(self.workspace, "Known", ["events:write"]).info.id
         event = {"integrationKey": "mailer", "eventType": "auth_failed", "tenantId": "acme-corp"}
         body = json.dumps(event | {"time": datetime.now(UTC).isoformat()}).encode()
         receipt = asyncio.run(self.pipeline.submit([body], self.workspace, detail=True, timeout=PATIENCE))
@@ -73,6 +74,7 @@ class World:
             "/api/v1/patterns": "auth_failure",
             "/api/v1/tenants": self.tenant,
             "/api/v1/workspaces/me/channels": "pagerduty",
+            "/v1/keys": self.limited,
         }
         # What no schema can tell.
         self.bodies: dict[str, Any] = {
