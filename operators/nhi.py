@@ -179,7 +179,8 @@ class _Rows:
     def hours(self, number: int, start: int, end: int) -> Floats:
         """How much there was in each hour of a span."""
         rows = self.slice(number, start, end)
-        return np.bincount((self.start[rows] - start) // HOUR, self._amount[rows], (end - start) // HOUR)
+        at = (self.start[rows] - start) // HOUR
+        return np.bincount(at, self._amount[rows], (end - start) // HOUR).astype(np.float64)
 
 
 class _Spends(_Rows):

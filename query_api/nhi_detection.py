@@ -1,9 +1,9 @@
 """Looking for anomalies of identities in the background: `operators.anomaly` on their hours.
 
-Of each identity that was active in the four weeks before the window or within it, each kind of KINDS is looked at: its
-hours, from four weeks before the day in which the window begins. An hour is judged by those before it, once it is over;
-it belongs to the window in which it ends, and that is when an anomaly counts as detected. What is found again has the
-same id, and keeps what was said about it.
+Of each identity that was active in the four weeks before the window or within it, each kind of LOOKED_AT is looked at:
+its hours, from four weeks before the day in which the window begins. An hour is judged by those before it, once it is
+over. It belongs to the window in which it ends, and that is when an anomaly counts as detected. What is found again has
+the same id, and keeps what was said about it.
 """
 
 from __future__ import annotations
@@ -17,8 +17,7 @@ from fastapi import APIRouter, Response
 from starlette.concurrency import run_in_threadpool
 
 from connectors.control import Found, Job
-from operators.anomaly import KINDS as ANOMALIES
-from operators.anomaly import Anomaly, detect
+from operators.anomaly import KINDS, Anomaly, detect
 from operators.events import DAY, HOUR, SECOND
 from operators.identity import anomaly_id
 from operators.nhi import BY, STREAM, Counted, Past
@@ -37,9 +36,9 @@ from query_api.services import Services, ServicesDep
 
 router = APIRouter()
 
-JOB = "nhi_anomalies"  # the kind of the job
+KIND = "nhi_anomalies"  # of the job
 # Of a series that an identity has, what the detector calls it. Identities have no latency.
-KINDS: Mapping[str, str] = {
+LOOKED_AT: Mapping[str, str] = {
     "spend_burst": "spent",
     "denied_attempts": "denied",
     "rate": "activity",
@@ -75,7 +74,7 @@ async def start(caller: Reader, services: ServicesDep, body: DetectionRequest | 
     window = window_of(asked.from_, asked.to, services.clock())
     grid_of(window, "1h")
     request = {"from": window.start, "to": window.end}
-    job = await services.jobs.add(caller, JOB, request)
+    job = await services.jobs.add(caller, KIND, request)
     return answer({"job_id": job.id, "status": job.status}, 202)
 
 
@@ -88,7 +87,7 @@ async def start(caller: Reader, services: ServicesDep, body: DetectionRequest | 
 async def poll(job_id: str, caller: Reader, services: ServicesDep) -> Response:
     """`queued`, `running`, `succeeded` with a `result`, or `failed` with an `error`."""
     job = await run_in_threadpool(services.control.jobs.get, caller.workspace, job_id)
-    if job is None or job.kind != JOB:
+    if job is None or job.kind != KIND:
         raise ApiError(ErrorCode.NOT_FOUND, "Job not found.")
     return answer(
         {
@@ -103,7 +102,7 @@ async def poll(job_id: str, caller: Reader, services: ServicesDep) -> Response:
     )
 
 
-async def run(services: Services, job: Job) -> dict[str, Any]:
+async def handle(services: Services, job: Job) -> dict[str, Any]:
     """Do it: record what is found; how many identities were looked at, how many anomalies there are, how many new."""
     window = Window(job.request["from"], job.request["to"])
     span = span_of(window, int(services.clock() * SECOND))
@@ -134,11 +133,11 @@ def anomalies(workspace: str, nhi: str, past: Past, span: Span) -> list[Found]:
     """Return what an identity did within the span that it does not usually do."""
     hours = past.hours(nhi, span.begin, span.end)
     found: list[Found] = []
-    for kind, name in KINDS.items():
+    for kind, name in LOOKED_AT.items():
         values = hours[name]
         first = span.end - len(values) * HOUR
         since = max(0, (span.since - first) // HOUR)
-        for one in detect(values, ANOMALIES[kind], since=since, rest=REST):
+        for one in detect(values, KINDS[kind], since=since, rest=REST):
             if kind == "rate" and one.direction == "low":
                 continue  # that is silence
             found.append(_found(workspace, nhi, past, one, first + one.bucket * HOUR))

@@ -29,23 +29,23 @@ _MICRO = timedelta(microseconds=1)
 
 # An identity says once what it is, so this looks back as far as there are events; of these it reads few columns.
 _STATES = """
-    SELECT source, type, epoch_us(max(time)) AS at,
+    SELECT source, type, epoch_us(max(time)) AS last,
         arg_max(code, (time, "partition", "offset")) AS code, arg_max(value, (time, "partition", "offset")) AS value
     FROM events
     WHERE workspace = $workspace AND stream = $stream AND time < make_timestamptz($end::BIGINT)
         AND ((type = $tier AND value IS NOT NULL) OR (type = $federation AND code IS NOT NULL))
         AND ($nhi::VARCHAR IS NULL OR source = $nhi)
     GROUP BY source, type, CASE WHEN epoch_us(time) < $first THEN -1 ELSE (epoch_us(time) - $first) // $size END
-    ORDER BY source, at
+    ORDER BY source, last
 """
 _LAST_SEEN = """
-    SELECT source, epoch_us(max(time)) AS at FROM events
+    SELECT source, epoch_us(max(time)) AS last FROM events
     WHERE workspace = $workspace AND stream = $stream
         AND time >= make_timestamptz($start::BIGINT) AND time < make_timestamptz($end::BIGINT)
     GROUP BY source
 """
 _SEEN = """
-    SELECT epoch_us(max(time) FILTER (time < make_timestamptz($end::BIGINT))) AS at, count(*) AS events FROM events
+    SELECT epoch_us(max(time) FILTER (time < make_timestamptz($end::BIGINT))) AS last, count(*) AS events FROM events
     WHERE workspace = $workspace AND stream = $stream AND source = $nhi
 """
 
