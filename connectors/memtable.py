@@ -20,16 +20,26 @@ from operators.live import Publication, merged
 # What readers look at.
 SHOWN: dict[str, Table] = {
     name: TABLES[name]
-    for name in ("incidents", "incident_tenants", "transitions", "alerts", "events", "claims", "dead_letters")
+    for name in (
+        "incidents",
+        "incident_tenants",
+        "transitions",
+        "alerts",
+        "events",
+        "claims",
+        "dead_letters",
+        "configurations",
+    )
 }
 SHOWN["settings"] = Table({"workspace": pl.String(), "body": pl.String()}, key=("workspace",), upsert=True)
 
 
 @dataclass(frozen=True)
 class Changes:
-    """What follows from some records. tables: rows to append (`events`, `claims`, `dead_letters`, `rules`), where there
-    are any. publication: what a reader sees change. settings: JSON text by workspace. void: incidents of which
-    everything that is not settled goes, before the publication comes. meta: entries to write."""
+    """What follows from some records. tables: rows to append (`events`, `claims`, `dead_letters`, `rules`,
+    `configurations`), where there are any. publication: what a reader sees change. settings: JSON text by workspace.
+    void: incidents of which everything that is not settled goes, before the publication comes. meta: entries to write.
+    """
 
     tables: Mapping[str, pl.DataFrame]
     publication: Publication | None

@@ -10,10 +10,10 @@ from dataclasses import dataclass
 import polars as pl
 
 from operators.classify import CLAIMS
-from operators.events import DEAD_LETTERS, EVENTS, TIMESTAMP
+from operators.events import CONFIGURATIONS, DEAD_LETTERS, EVENTS, TIMESTAMP
 from operators.output import ALERTS, INCIDENT_TENANTS, INCIDENTS, TRANSITIONS
 
-STORE_VERSION = 2
+STORE_VERSION = 3
 
 _TYPES = {
     pl.String(): "VARCHAR",
@@ -47,6 +47,7 @@ TABLES: dict[str, Table] = {
     "events": Table(EVENTS),
     "claims": Table({"partition": pl.String(), **CLAIMS}),
     "dead_letters": Table(DEAD_LETTERS),
+    "configurations": Table(CONFIGURATIONS),
     "incidents": Table(INCIDENTS, key=("id",), upsert=True),
     "incident_tenants": Table(INCIDENT_TENANTS, key=("incident_id", "tenant"), upsert=True),
     "transitions": Table(TRANSITIONS, key=("incident_id", "n")),

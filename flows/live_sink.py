@@ -189,6 +189,7 @@ def tables_of(stored: Sequence[Stored]) -> dict[str, pl.DataFrame]:
         "claims": [item.claims for item in stored],
         "dead_letters": [item.dead_letters for item in stored],
         "rules": [item.rules for item in stored],
+        "configurations": [item.configurations for item in stored],
     }
     full = {name: [frame for frame in parts if frame.height] for name, parts in frames.items()}
     return {name: pl.concat(parts) for name, parts in full.items() if parts}

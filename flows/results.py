@@ -20,7 +20,7 @@ from flows.live_detect import Published
 from flows.sink import Counts
 from flows.versions import RULES
 from operators.clock import NEVER
-from operators.events import DEAD_LETTERS, EVENTS
+from operators.events import CONFIGURATIONS, DEAD_LETTERS, EVENTS
 from operators.frames import empty
 from operators.live import Gone, Publication
 from operators.matches import Name
@@ -28,7 +28,13 @@ from operators.output import ALERTS, INCIDENT_TENANTS, INCIDENTS, MEMBERS, TRANS
 
 VERSION = 1  # of the messages; raised when one of them changes
 _OUTPUT = {"incidents": INCIDENTS, "incident_tenants": INCIDENT_TENANTS, "transitions": TRANSITIONS, "alerts": ALERTS}
-_RECORDS = {"events": EVENTS, "claims": dict(TABLES["claims"].columns), "dead_letters": DEAD_LETTERS, "rules": RULES}
+_RECORDS = {
+    "events": EVENTS,
+    "claims": dict(TABLES["claims"].columns),
+    "dead_letters": DEAD_LETTERS,
+    "rules": RULES,
+    "configurations": CONFIGURATIONS,
+}
 
 
 @dataclass(frozen=True, slots=True)

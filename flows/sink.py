@@ -22,6 +22,8 @@ from connectors import lake
 from connectors.event_table import BULK
 from connectors.store import HOT_ROWS, Position, Store
 from operators.clock import NEVER
+from operators.events import CONFIGURATIONS
+from operators.frames import empty
 from operators.output import Output
 from operators.settings import Settings
 
@@ -62,6 +64,7 @@ class Stored:
     rules: pl.DataFrame
     counts: Counts
     settings: Mapping[str, Settings]
+    configurations: pl.DataFrame = field(default_factory=lambda: empty(CONFIGURATIONS))
 
 
 @dataclass
@@ -134,6 +137,7 @@ class StorePartition(StatefulSinkPartition[Stored | Output, bytes]):
         self._pending.add("claims", item.claims)
         self._pending.add("dead_letters", item.dead_letters)
         self._pending.add("rules", item.rules)
+        self._pending.add("configurations", item.configurations)
         watermark = None if item.watermark == NEVER else item.watermark
         before = self._positions.get(item.partition)
         if watermark is None and before is not None:

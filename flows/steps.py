@@ -55,7 +55,16 @@ def store(batch: Batch, classified: Classified, versions: RuleVersions, *, event
     claims = _in_columns(classified.claims, batch.partition, [*CLAIMS, "partition"])
     rules = versions.told(batch.settings)
     return Stored(
-        batch.partition, batch.next_offset, batch.watermark, rows, claims, letters, rules, counts, batch.settings
+        batch.partition,
+        batch.next_offset,
+        batch.watermark,
+        rows,
+        claims,
+        letters,
+        rules,
+        counts,
+        batch.settings,
+        batch.configurations,
     )
 
 

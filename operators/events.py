@@ -70,6 +70,18 @@ EVENTS: dict[str, pl.DataType] = {
     "late": pl.Boolean(),
 }
 
+# A workspace's settings as one record of the log changed them.
+CONFIGURATIONS: dict[str, pl.DataType] = {
+    "partition": pl.String(),
+    "offset": pl.Int64(),
+    "workspace": pl.String(),
+    "time": TIMESTAMP,  # when it was asked for
+    "at": TIMESTAMP,
+    "id": pl.String(),  # null where the record has none
+    "actor": pl.String(),  # who asked for it, the record's source; null where it says nothing
+    "settings": pl.String(),  # JSON text: what it changed
+}
+
 # A record that could not be used, with the reason in plain words.
 DEAD_LETTERS: dict[str, pl.DataType] = {
     "partition": pl.String(),

@@ -10,7 +10,7 @@ import polars as pl
 
 from operators.clock import DEFAULT_LATENESS, NEVER, PartitionClock
 from operators.dedup import Deduplicator
-from operators.events import CONFIGURE, DEAD_LETTERS, DECODED, TICK, TIMESTAMP
+from operators.events import CONFIGURATIONS, CONFIGURE, DEAD_LETTERS, DECODED, TICK, TIMESTAMP
 from operators.frames import empty
 from operators.settings import NO_SETTINGS, Settings
 
@@ -26,7 +26,7 @@ class Batch:
     next_offset: the position after the batch. duplicates: records dropped. now: the latest ingest time so far, µs.
     last_at: the latest instant of all so far, µs: of what happened, and of when it was accepted.
     aside: records that are neither events nor commands to a key: `configure` and ticks.
-    ended: nothing will follow.
+    ended: nothing will follow. configurations: CONFIGURATIONS, what changed the settings at the end of the batch.
     """
 
     partition: str
@@ -40,6 +40,7 @@ class Batch:
     now: int = NEVER
     last_at: int = NEVER
     ended: bool = False
+    configurations: pl.DataFrame = field(default_factory=lambda: empty(CONFIGURATIONS))
 
 
 @dataclass
@@ -101,6 +102,7 @@ class Intake:
                 aside = before_ticks - frame.height
         letters = [_dead_letters(self.partition, rejects, times, before)] if rejects.height else []
         parts: list[tuple[pl.DataFrame, Mapping[str, Settings], int]] = []
+        taken: dict[int, pl.DataFrame] = {}  # what changed the settings, by the part that it follows
         for part, change in _cut(frame):
             after = self.next_offset if change is None else int(change["offset"][0]) + 1
             parts.append((part, dict(self.settings), after))
@@ -109,6 +111,7 @@ class Intake:
             bad = self._configure(change)
             if bad is None:
                 aside += 1
+                taken[len(parts) - 1] = _configuration(self.partition, change)
             else:
                 letters.append(_dead_letters(self.partition, bad, frame.select("offset", "ingested_at"), before))
         dead = pl.concat(letters) if letters else empty(DEAD_LETTERS)
@@ -127,6 +130,7 @@ class Intake:
                 now=self.clock.high,
                 last_at=self.last_at,
                 ended=ended and n == final,
+                configurations=taken[n] if n in taken else empty(CONFIGURATIONS),
             )
             for n, (part, settings, after) in enumerate(parts)
         ]
@@ -170,6 +174,13 @@ def _with_raw(refused: pl.DataFrame, frame: pl.DataFrame) -> pl.DataFrame:
     said = ["time", "workspace", "source", "type", "code", "tenant", "attributes"]
     raw = pl.struct(said).struct.json_encode().alias("raw")
     return refused.join(frame.select("offset", raw), on="offset", how="left").select(REJECTS.keys())
+
+
+def _configuration(partition: str, change: pl.DataFrame) -> pl.DataFrame:
+    """A `configure` record as a row of CONFIGURATIONS."""
+    settings = pl.col("attributes").fill_null("{}").alias("settings")
+    row = change.with_columns(settings, pl.lit(partition).alias("partition"), pl.col("source").alias("actor"))
+    return row.select(pl.col(name).cast(dtype) for name, dtype in CONFIGURATIONS.items())
 
 
 def _dead_letters(partition: str, rejects: pl.DataFrame, times: pl.DataFrame | None, before: int) -> pl.DataFrame:

@@ -2,7 +2,6 @@
 
 from typing import Annotated, Any
 
-import orjson
 from duckdb import DuckDBPyConnection
 from fastapi import APIRouter, Body, Path, Response
 from pydantic import BaseModel, ConfigDict, Field
@@ -11,11 +10,12 @@ from operators.durations import format_duration
 from operators.events import DAY, SECOND
 from operators.rules import Rule
 from query_api.caller import CallerDep
+from query_api.configure import configure
 from query_api.envelope import ApiError, ErrorCode, ok
 from query_api.integrations_rules import pattern, rules_of, settings_of
 from query_api.integrations_schema import Pattern, answers
 from query_api.integrations_submit import SUBMIT_SECONDS, submit
-from query_api.integrations_wire import READ_SECONDS, invalid, now, rfc3339
+from query_api.integrations_wire import READ_SECONDS, invalid, now
 from query_api.reading import read
 from query_api.services import Services, ServicesDep
 
@@ -80,8 +80,8 @@ async def change_pattern(
     override = _override(change, await _current(services, caller.workspace, rule))
     if not override:
         return ok(await _current(services, caller.workspace, rule))
-    body = {"record": "configure", "time": rfc3339(now()), "attributes": {"rules": {rule.id: override}}}
-    receipt = await submit(services.pipeline, caller.workspace, orjson.dumps(body), detail=True, timeout=SUBMIT_SECONDS)
+    body = configure(caller, now(), {"rules": {rule.id: override}})
+    receipt = await submit(services.pipeline, caller.workspace, body, detail=True, timeout=SUBMIT_SECONDS)
     if receipt.outcomes and receipt.outcomes[0].error:
         raise ApiError(ErrorCode.CONFLICT, f"The pattern cannot be changed: {receipt.outcomes[0].error}")
     held = await _current(services, caller.workspace, rule)

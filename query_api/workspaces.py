@@ -2,9 +2,8 @@
 
 import asyncio
 from datetime import UTC, datetime
-from typing import Annotated, Any, get_args
+from typing import Annotated, get_args
 
-import orjson
 from fastapi import APIRouter
 from pydantic import BeforeValidator, ConfigDict, Field, StrictInt, model_validator
 from pydantic.json_schema import SkipJsonSchema
@@ -17,7 +16,9 @@ from operators.events import SECOND
 from operators.policy import CLOSE, COOLDOWN, RECOVERY
 from query_api.caller import Caller, CallerDep, UserDep
 from query_api.channels import ChannelBody, channel_bodies
+from query_api.configure import configure
 from query_api.envelope import SURFACE, ok
+from query_api.integrations_wire import as_micros
 from query_api.services import Services, ServicesDep
 from query_api.wire import NAME, Envelope, Wire
 
@@ -152,17 +153,15 @@ async def _apply(body: Change, caller: Caller, services: Services) -> WorkspaceB
     windows = body.windows()
     async with services.configuring(caller.workspace):
         if windows:
-            record = _configure(windows, services.clock())
+            record = _configure(caller, windows, services.clock())
             await services.pipeline.submit([record], caller.workspace, detail=False, timeout=_COMMITTED)
         return await run_in_threadpool(_change, services, caller.workspace, body.name, windows)
 
 
-def _configure(windows: dict[Window, int | None], now: float) -> bytes:
+def _configure(caller: Caller, windows: dict[Window, int | None], now: float) -> bytes:
     """Return the `configure` record: durations as in a rule file, null takes an override back."""
     lifecycle = {window: None if seconds is None else f"{seconds}s" for window, seconds in windows.items()}
-    time = datetime.fromtimestamp(now, UTC).isoformat().replace("+00:00", "Z")
-    record: dict[str, Any] = {"record": "configure", "time": time, "attributes": {"lifecycle": lifecycle}}
-    return orjson.dumps(record)
+    return configure(caller, as_micros(datetime.fromtimestamp(now, UTC)), {"lifecycle": lifecycle})
 
 
 def _change(services: Services, workspace: str, name: str | None, windows: dict[Window, int | None]) -> WorkspaceBody:

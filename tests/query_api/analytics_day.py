@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 import random
 from collections import Counter
@@ -25,6 +26,7 @@ GUARDIANS = {"gov_pii": "PII-Redactor", "gov_secrets": "Secret-Guard", "gov_quie
 CODES = {"corrected": ("pii_exposure", "tone", None), "blocked": ("credential_leak", "pii_exposure"), "error": ("503",)}
 TOOLS = ("stripe.create_refund", "postgres.query", "search", "mail.send")
 ENVIRONMENTS = ("live", "test", "dev", None)
+_NUMBERS = itertools.count()
 TAGS = ("payments", "support", None)
 
 
@@ -52,11 +54,8 @@ class Event:
 
     def body(self) -> dict[str, Any]:
         """As it is sent."""
-        if self.stream == "verdict":
-            said = {"guardian_name": self.label}
-        else:
-            said = {"guardian_id": self.guardian}
-        said |= {"environment": self.environment, "tag": self.tag}
+        said = {"environment": self.environment, "tag": self.tag}
+        said |= {"guardian_name": self.label} if self.stream == "verdict" else {"guardian_id": self.guardian}
         base = {"time": stamp(self.time), "stream": self.stream, "source": self.source, "type": self.type}
         rest = {"value": self.value, "code": self.code, "tenant": self.session, "id": f"e{self.number}"}
         attributes = {name: value for name, value in said.items() if value is not None}
@@ -141,6 +140,49 @@ def average(events: Sequence[Event]) -> float | None:
     return sum(values) / len(values) if values else None
 
 
+def same_keys(found: Any, example: Any, place: str = "answer") -> None:
+    """The same members, in the same order, of the same kinds; of lists each entry is like the example's first."""
+    if isinstance(example, dict):
+        assert list(found) == list(example), place
+        for name, each in example.items():
+            same_keys(found[name], each, f"{place}.{name}")
+    elif isinstance(example, list):
+        assert found, place
+        for each in found:
+            same_keys(each, example[0], f"{place}[]")
+    elif isinstance(example, int | float):
+        assert isinstance(found, int | float), place
+        assert not isinstance(found, bool), place
+    else:
+        assert isinstance(found, type(example)), place
+
+
+def close(found: float | None, expected: float | None) -> bool:
+    """Within 1 %, and the rounding to four digits."""
+    if found is None or expected is None:
+        return found is expected
+    return abs(found - expected) <= 0.0106 * abs(expected)
+
+
+def is_mean(found: float | None, events: Sequence[Event]) -> bool:
+    """The mean, but for the rounding to four digits."""
+    expected = average(events)
+    if found is None or expected is None:
+        return found is expected
+    return abs(found - expected) <= 6e-4 * expected
+
+
+def refused(answer: httpx.Response, status: int, code: str) -> str:
+    """The shape of every error; its sentence."""
+    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/json"), answer.text
+    body = answer.json()
+    assert list(body) == ["error"]
+    assert list(body["error"]) == ["code", "message"]
+    assert body["error"]["code"] == code, body
+    message: str = body["error"]["message"]
+    return message
+
+
 @dataclass(frozen=True)
 class World:
     """The service, whose day it is, and another workspace that had a day of its own."""
@@ -159,6 +201,13 @@ class World:
     def ask(self, method: str, path: str, team: Team | None = None, **request: Any) -> httpx.Response:
         """Ask as somebody."""
         return self.service.ask(method, path, headers=(team or self.mine).by_key, **request)
+
+    def scoped(self, scope: str) -> dict[str, str]:
+        """The header of a new key of mine that is limited to a scope."""
+        body = {"name": f"{scope} {next(_NUMBERS)}", "scopes": [scope]}
+        made = self.ask("POST", "/v1/keys", json=body)
+        assert made.status_code == 201, made.text
+        return {"Authorization": f"Bearer {made.json()['key']}"}
 
     def filtered(self, keep: Callable[[Event], bool]) -> list[Event]:
         """Some of the events."""

@@ -10,12 +10,23 @@ import pytest
 
 from query_api.analytics_numbers import milliseconds, shares
 from query_api.governance import TYPES
-from tests.query_api.analytics_day import DAY, Event, World, average, counted, nearest, stamp, within, world_of
+from tests.query_api.analytics_day import (
+    DAY,
+    Event,
+    World,
+    close,
+    counted,
+    is_mean,
+    nearest,
+    refused,
+    same_keys,
+    stamp,
+    within,
+    world_of,
+)
 from tests.query_api.service import serving
-from tests.system.shapes import maybe
 
 BASE = "/v1/analytics/governance"
-NUMBER = maybe(float)
 
 # As the description of the surface shows them.
 SUMMARY = json.loads("""{
@@ -45,36 +56,6 @@ WINDOWS = [
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     with world_of(tmp_path_factory.mktemp("data")) as found:
         yield found
-
-
-def same_keys(found: Any, example: Any, place: str = "answer") -> None:
-    """The same members, in the same order, of the same kinds; of lists each entry is like the example's first."""
-    if isinstance(example, dict):
-        assert list(found) == list(example), place
-        for name, each in example.items():
-            same_keys(found[name], each, f"{place}.{name}")
-    elif isinstance(example, list):
-        assert found, place
-        for each in found:
-            same_keys(each, example[0], f"{place}[]")
-    elif isinstance(example, int | float):
-        assert isinstance(found, int | float), place
-        assert not isinstance(found, bool), place
-    else:
-        assert isinstance(found, type(example)), place
-
-
-def close(found: float | None, expected: float | None) -> bool:
-    """Within 1 %, and the rounding to four digits."""
-    if found is None or expected is None:
-        return found is expected
-    return abs(found - expected) <= 0.0106 * abs(expected)
-
-
-def is_mean(found: float | None, events: Sequence[Event]) -> bool:
-    """The mean, but for the rounding to four digits."""
-    expected = average(events)
-    return found is None if expected is None else found == pytest.approx(expected, rel=6e-4)
 
 
 @pytest.mark.parametrize("window", WINDOWS)
@@ -269,17 +250,6 @@ WRONG: list[dict[str, str]] = [
 ]
 
 
-def refused(answer: Any, status: int, code: str) -> str:
-    """The shape of every error; its sentence."""
-    assert (answer.status_code, answer.headers["content-type"]) == (status, "application/json"), answer.text
-    body = answer.json()
-    assert list(body) == ["error"]
-    assert list(body["error"]) == ["code", "message"]
-    assert body["error"]["code"] == code, body
-    message: str = body["error"]["message"]
-    return message
-
-
 @pytest.mark.parametrize("path", ENDPOINTS)
 @pytest.mark.parametrize("wrong", WRONG)
 def test_what_cannot_be_meant_is_400(world: World, path: str, wrong: dict[str, str]) -> None:
@@ -317,17 +287,10 @@ def test_who_may_not_ask(world: World, path: str) -> None:
     refused(world.service.get(path), 401, "unauthenticated")
     refused(world.service.get(path, headers={"X-Api-Key": "sg_" + "0" * 48}), 401, "unauthenticated")
     refused(world.service.get(path, headers={"Authorization": "Bearer x.y.z"}), 401, "unauthenticated")
-    keys = {scope: scoped(world, scope) for scope in ("logs:read", "mcp:read")}
+    keys = {scope: world.scoped(scope) for scope in ("logs:read", "mcp:read")}
     refused(world.service.get(path, headers=keys["mcp:read"]), 403, "forbidden")
     assert world.service.get(path, headers=keys["logs:read"], params=DAY).status_code == 200
     assert world.service.get(path, headers=world.mine.by_token, params=DAY).status_code == 200
-
-
-def scoped(world: World, scope: str) -> dict[str, str]:
-    """The header of a key that is limited to a scope."""
-    made = world.ask("POST", "/v1/keys", json={"name": scope, "scopes": [scope]})
-    assert made.status_code == 201, made.text
-    return {"Authorization": f"Bearer {made.json()['key']}"}
 
 
 def test_too_many_requests_are_429(tmp_path: Any) -> None:
