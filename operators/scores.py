@@ -281,7 +281,7 @@ def wilson_lower(successes: int, trials: int) -> float:
 
 def noisy_or(chances: Sequence[float]) -> float:
     """Return the probability that at least one of some independent causes is at work (Pearl 1988)."""
-    return 1 - prod(1 - _unit(chance) for chance in chances)
+    return 1.0 - prod(1 - _unit(chance) for chance in chances)
 
 
 def contributions(chances: Mapping[str, float], score: float) -> dict[str, float]:

@@ -44,6 +44,8 @@ LOOKED_AT: Mapping[str, str] = {
     "rate": "activity",
     "silence": "activity",
 }
+# An identity has about a hundred series' hours a day: so at most every tenth day one of them is called by mistake.
+LEVEL = 1e-3
 REST = 24  # hours after an anomaly in which the same kind is no news
 READ_SECONDS = 120.0
 
@@ -137,7 +139,7 @@ def anomalies(workspace: str, nhi: str, past: Past, span: Span) -> list[Found]:
         values = hours[name]
         first = span.end - len(values) * HOUR
         since = max(0, (span.since - first) // HOUR)
-        for one in detect(values, KINDS[kind], since=since, rest=REST):
+        for one in detect(values, KINDS[kind], since=since, level=LEVEL, rest=REST):
             if kind == "rate" and one.direction == "low":
                 continue  # that is silence
             found.append(_found(workspace, nhi, past, one, first + one.bucket * HOUR))

@@ -121,7 +121,7 @@ def test_the_signs_of_the_day(world: World) -> None:
     assert (rows[BOT]["tier"], rows[BOT]["risk_score"]) == (None, 0)
     assert rows[BACK]["risk_signals"] == ["dormancy:13d"]
     assert rows[NEW]["risk_signals"] == ["new_identity"]
-    assert rows[ROGUE]["risk_signals"] == ["federation:untrusted", "tool_attempt:denied:24"]
+    assert rows[ROGUE]["risk_signals"] == ["tool_attempt:denied:24", "federation:untrusted"]
     hour = {"from": "2026-04-30T08:00:00Z", "to": "2026-04-30T08:30:00Z"}
     [ci] = [row for row in world.get(f"{BASE}/nhi-risk", **hour)["data"] if row["nhi_id"] == CI]
     assert set(ci["risk_signals"]) == {"spend_burst:hour", "tool_attempt:denied:3"}
