@@ -54,25 +54,21 @@ class Past:
     def __init__(self, rows: pl.DataFrame) -> None:
         # What has no source is nobody's.
         rows = rows.filter(pl.col("source").is_not_null()).sort(BY[0], "start", *BY[1:])
+        rows = rows.with_columns(pl.col("source").rle_id().alias("number"))
         self.identities: tuple[str, ...] = tuple(rows["source"].unique(maintain_order=True).to_list())
         self._number = {name: n for n, name in enumerate(self.identities)}
+        size = len(self.identities)
         activity = rows.filter(~_in("type", STATEMENTS))
         attempts = rows.filter(_in("type", (ATTEMPT,)))
         labelled = rows.filter(pl.col("label").is_not_null())
-        self._all, self._activity, self._covered, self._attempts, self._denied, self._allowed, self._labelled = (
-            _Rows(some, self._number)
-            for some in (
-                rows,
-                activity,
-                activity.filter(pl.col("guardian").is_not_null()),
-                attempts,
-                attempts.filter(_in("code", (DENIED,))),
-                attempts.filter(_in("code", (ALLOWED,))),
-                labelled,
-            )
-        )
-        self._labels = labelled["label"].to_list()
-        self._spend = _Spends(rows.filter(_in("type", (SPEND,)) & (pl.col("values") > 0)), self._number)
+        self._all = _Rows(rows, size)
+        self._activity = _Rows(activity, size)
+        self._covered = _Rows(activity.filter(pl.col("guardian").is_not_null()), size)
+        self._attempts = _Rows(attempts, size)
+        self._denied = _Rows(attempts.filter(_in("code", (DENIED,))), size)
+        self._allowed = _Rows(attempts.filter(_in("code", (ALLOWED,))), size)
+        self._spend = _Spends(rows.filter(_in("type", (SPEND,)) & (pl.col("values") > 0)), size)
+        self._labelled, self._labels = _Rows(labelled, size), labelled["label"].to_list()
         self._baselines: dict[tuple[int, int], tuple[float | None, float | None]] = {}
 
     def seen(self, identity: str, start: int, end: int) -> Counted:
@@ -153,12 +149,11 @@ def _in(column: str, values: Sequence[str]) -> pl.Expr:
 
 
 class _Rows:
-    """Rows of some kind, sorted by identity and start."""
+    """Rows of some kind, sorted by the number of the identity and start. size: how many identities there are."""
 
-    def __init__(self, rows: pl.DataFrame, numbers: dict[str, int]) -> None:
+    def __init__(self, rows: pl.DataFrame, size: int) -> None:
         self.start: Ints = rows["start"].to_numpy()
-        of = np.array([numbers[name] for name in rows["source"].to_list()], np.int64)
-        self._offsets = np.searchsorted(of, np.arange(len(numbers) + 1))
+        self._offsets = np.searchsorted(rows["number"].to_numpy(), np.arange(size + 1))
         self._amount = rows["count"].to_numpy().astype(np.float64)
         self._counted = np.concatenate([[0], rows["count"].to_numpy().cumsum(dtype=np.int64)])
 
@@ -186,8 +181,8 @@ class _Rows:
 class _Spends(_Rows):
     """Rows with values and their histograms."""
 
-    def __init__(self, rows: pl.DataFrame, numbers: dict[str, int]) -> None:
-        super().__init__(rows, numbers)
+    def __init__(self, rows: pl.DataFrame, size: int) -> None:
+        super().__init__(rows, size)
         self.sum = self._amount = rows["sum"].to_numpy()
         self._valued = np.concatenate([[0], rows["values"].to_numpy().cumsum(dtype=np.int64)])
         self._starts = np.concatenate([[0], rows["bins"].list.len().to_numpy().cumsum(dtype=np.int64)])

@@ -8,7 +8,7 @@ from starlette.concurrency import run_in_threadpool
 from connectors.control import Anomaly
 from query_api.analytics_answer import answer, answers
 from query_api.envelope import ApiError, ErrorCode
-from query_api.integrations_wire import clean, rfc3339
+from query_api.integrations_wire import as_time, clean, parse_instant, rfc3339
 from query_api.nhi_asked import Reader
 from query_api.nhi_reading import micros
 from query_api.nhi_schema import Acknowledgement, AnomalyBody, AnomalyPage
@@ -27,6 +27,8 @@ async def anomalies(
     status: Annotated[Literal["open", "acknowledged", "all"], Query(description="Which ones.")] = "open",
     nhi_id: Annotated[str | None, Query(max_length=500, description="Only those of this identity.")] = None,
     type: Annotated[str | None, Query(max_length=500, description="Only those of this type.")] = None,
+    start: Annotated[str | None, Query(alias="from", description="RFC 3339: detected then or later.")] = None,
+    end: Annotated[str | None, Query(alias="to", description="RFC 3339: detected before.")] = None,
     limit: Limit = PAGE,
     cursor: Cursor = None,
 ) -> Response:
@@ -39,6 +41,8 @@ async def anomalies(
         status=None if status == "all" else status,
         nhi=clean(nhi_id),
         type=clean(type),
+        start=as_time(parse_instant(start, "from")),
+        end=as_time(parse_instant(end, "to")),
     )
     last = (found[-1].detected_at, found[-1].id) if found else None
     return answer(listing([shown(one) for one in found], more, last).model_dump())

@@ -24,16 +24,18 @@ ANOMALY = {
 }
 JOB = {"job_id": "job_4hq7c2mzk6v3xw5tdn2yr7ueoa", "status": "queued"}
 WEEK = {"from": "2026-04-24T00:00:00Z", "to": "2026-05-01T00:00:00Z"}
-SIGNS = {"anomalies": 0.0, "denied_attempts": 0.1297, "spend_burst": 0.6, "federation": 0.0, "dormancy": 0.0}
+SIGNS = {"anomalies": 0.0, "denied_attempts": 0.1047, "dormancy": 0.0, "federation": 0.0, "spend_burst": 0.6}
 RISK = {
     "nhi_id": NHI,
     "nhi_label": "ci-runner-prod",
     "tier": 2,
-    "risk_score": 0.2073,
+    "risk_score": 0.202,
     "risk_signals": ["spend_burst:p99", "tool_attempt:denied:3"],
     "last_seen_at": "2026-05-01T11:42:08Z",
-    "components": {"likelihood": 0.3454, "impact": 0.6, **SIGNS},
+    "components": {"likelihood": 0.3367, "impact": 0.6, **SIGNS},
 }
+
+_POINT = ("risk_score", "risk_signals", "components")
 
 
 def _example(*bodies: Any) -> ConfigDict:
@@ -108,16 +110,16 @@ class Assessment(Span, Identity):
             "nhi_id": NHI,
             "nhi_label": "ci-runner-prod",
             "tier": 2,
-            "risk_score": 0.2073,
+            "risk_score": 0.202,
             "risk_signals": ["spend_burst:p99", "tool_attempt:denied:3"],
-            "likelihood": 0.3454,
+            "likelihood": 0.3367,
             "impact": 0.6,
             "components": [
                 {
                     "name": "spend_burst",
                     "value": 0.6,
                     "weight": 0.5,
-                    "contribution": 0.1745,
+                    "contribution": 0.1755,
                     "signal": "spend_burst:p99",
                     "evidence": {
                         "p99_spend_usd": 4.15,
@@ -157,7 +159,7 @@ class RiskHistory(Span):
         | {
             "nhi_id": NHI,
             "bucket": "1h",
-            "series": [{"timestamp": DAY["from"], **{name: RISK[name] for name in list(RISK)[3:5]}}],
+            "series": [{"timestamp": DAY["from"], **{name: RISK[name] for name in RISK if name in _POINT}}],
         }
     )
 

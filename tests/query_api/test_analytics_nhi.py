@@ -6,7 +6,9 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 
+from query_api import nhi_schema
 from tests.query_api.nhi_days import (
     BACK,
     BOT,
@@ -139,6 +141,18 @@ def test_the_shapes_are_those_of_the_description(watched: World) -> None:
     watched.service.run_jobs()
     numbers = {".data[].evidence": {"spend_usd_1h", "expected_usd_1h", "p_value"}}
     has_keys(watched.get(f"{BASE}/nhi-anomalies", type="spend_burst"), ANOMALIES, numbers)
+
+
+def _models() -> list[type[BaseModel]]:
+    found = (one for one in vars(nhi_schema).values() if isinstance(one, type) and issubclass(one, BaseModel))
+    return [one for one in found if one.model_config.get("json_schema_extra")]
+
+
+@pytest.mark.parametrize("model", _models(), ids=lambda model: model.__name__)
+def test_the_examples_of_the_document_are_answers(model: type[BaseModel]) -> None:
+    """What /docs shows is what comes."""
+    for example in model.model_json_schema()["examples"]:
+        model.model_validate(example)
 
 
 @pytest.mark.parametrize("window", WINDOWS)
@@ -365,6 +379,18 @@ def test_anomalies_come_in_pages(watched: World) -> None:
     assert len(found) >= 2
 
 
+def test_anomalies_of_a_time(watched: World) -> None:
+    """From inclusive, to exclusive, about when they were detected; without any it is all of time."""
+    watched.detect(**DAY)
+    first, last = "2026-04-30T09:00:00Z", "2026-04-30T09:00:01Z"
+    every = watched.get(f"{BASE}/nhi-anomalies", status="all", nhi_id=CI, limit=100)["data"]
+    then = [one for one in every if one["detected_at"] == first]
+    assert then
+    assert watched.get(f"{BASE}/nhi-anomalies", status="all", nhi_id=CI, **{"from": first, "to": last})["data"] == then
+    assert watched.get(f"{BASE}/nhi-anomalies", status="all", nhi_id=CI, to=first, type="denied_attempts")["data"] == []
+    assert watched.get(f"{BASE}/nhi-anomalies", status="all", **{"from": last})["data"] == []
+
+
 def test_the_history_knows_an_anomaly_from_when_it_was_detected(watched: World) -> None:
     """Not before; and the one that was acknowledged today counted then."""
     watched.detect(**DAY)
@@ -439,6 +465,7 @@ def test_buckets(world: World, path: str) -> None:
         ("GET", "nhi-risk", {"params": {"environment": "moon"}}, 400),
         ("GET", "nhi-anomalies", {"params": {"status": "closed"}}, 400),
         ("GET", "nhi-anomalies", {"params": {"limit": 0}}, 400),
+        ("GET", "nhi-anomalies", {"params": {"from": "x"}}, 400),
         ("GET", "nhi-anomalies", {"params": {"cursor": "x"}}, 400),
         ("POST", "nhi-anomalies/anom_nothing/ack", {"json": {"note": 5}}, 400),
         ("POST", "nhi-anomalies/anom_nothing/ack", {"json": {"note": "x" * 2_001}}, 400),
