@@ -40,7 +40,7 @@ Metric = Literal["verdicts", "latency", "corrections", "violations"]
     "/summary",
     summary="Verdict counts, rates and latencies",
     response_model=None,
-    responses=answers(GovernanceSummary),
+    responses=answers(GovernanceSummary, 422),
 )
 async def summary(caller: Reader, services: ServicesDep, asked: AskedDep) -> Response:
     """All verdicts of the window. Rates are parts of `requests`; with the errors' they add up to 1.
@@ -93,7 +93,7 @@ async def timeseries(
     "/by-guardian",
     summary="One guardian beside the other",
     response_model=None,
-    responses=answers(Guardians),
+    responses=answers(Guardians, 422),
 )
 async def by_guardian(caller: Reader, services: ServicesDep, asked: AskedDep) -> Response:
     """The busiest guardian first; 1,000 at most, then `truncated` is there. The name is the latest one."""

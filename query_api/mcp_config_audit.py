@@ -35,7 +35,7 @@ _CHANGES = f"""
 
 
 @router.get(
-    "/config-audit", summary="Changes of the configuration", response_model=None, responses=answers(ConfigAudit),
+    "/config-audit", summary="Changes of the configuration", response_model=None, responses=answers(ConfigAudit, 422),
 )  # fmt: skip
 async def config_audit(
     caller: Reader,

@@ -63,7 +63,7 @@ class Seen:
         return -self.last, self.session
 
 
-@router.get("/sessions", summary="Sessions and their verdicts", response_model=None, responses=answers(Sessions))
+@router.get("/sessions", summary="Sessions and their verdicts", response_model=None, responses=answers(Sessions, 422))
 async def sessions(
     caller: Reader, services: ServicesDep, asked: AskedDep, limit: Limit = PAGE, cursor: Cursor = None
 ) -> Response:

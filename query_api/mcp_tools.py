@@ -28,7 +28,7 @@ MOST_TOOLS = 1_000
 
 @router.get(
     "/summary", summary="Tool calls by verdict, and the tools to look at", response_model=None,
-    responses=answers(ToolSummary),
+    responses=answers(ToolSummary, 422),
 )  # fmt: skip
 async def summary(caller: Reader, services: ServicesDep, asked: AskedDep) -> Response:
     """`by_verdict` are parts of all calls that add up to 1. `top_tools` are ten: those with most
@@ -51,7 +51,7 @@ async def summary(caller: Reader, services: ServicesDep, asked: AskedDep) -> Res
 
 
 @router.get(
-    "/tools", summary="One tool beside the other", response_model=None, responses=answers(Tools),
+    "/tools", summary="One tool beside the other", response_model=None, responses=answers(Tools, 422),
 )  # fmt: skip
 async def tools(caller: Reader, services: ServicesDep, asked: AskedDep) -> Response:
     """The tool that was called most first; 1,000 at most, then `truncated` is there."""

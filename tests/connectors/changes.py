@@ -57,7 +57,9 @@ def changes(
 ) -> Changes:
     """Rows by table, of all records before `upto`. news: nobody has seen the transitions and alerts among them."""
     frames = {name: rows(name, *values) for name, values in tables.items() if values}
-    appended = {name: frames.pop(name) for name in ("events", "claims", "dead_letters") if name in frames}
+    appended = {
+        name: frames.pop(name) for name in ("events", "claims", "dead_letters", "configurations") if name in frames
+    }
     publication = None
     if frames or gone:
         output = Output(**(NO_OUTPUT.tables() | frames))

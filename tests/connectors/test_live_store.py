@@ -39,6 +39,8 @@ FIRST = {
     "transitions": [moved("i", 0), moved("j", 0)],
     "alerts": [alert("i.opened", "i"), alert("j.opened", "j")],
     "dead_letters": [{"partition": "p", "offset": 2, "raw": "{", "error": "not JSON", "at": t(0)}],
+    "configurations": [{"partition": "p", "offset": 2, "workspace": "default", "time": t(0), "at": t(0),
+                        "actor": "api_key", "settings": "{}"}],
     "claims": [{"partition": "p", "offset": 1, "workspace": "default", "rule_id": "vip", "group_key": "x",
                 "confidence": "High"}],
 }  # fmt: skip

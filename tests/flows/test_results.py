@@ -18,6 +18,7 @@ from connectors.kafka.envelope import Envelope, packed, unpacked
 from connectors.rulefiles import builtin
 from flows import results
 from flows.live_detect import Published
+from flows.live_sink import tables_of
 from flows.results import Begun, Records, Told
 from flows.sink import Counts, Stored
 from flows.steps import classify, store
@@ -92,6 +93,19 @@ def classified() -> Stored:
     decoded = jsonl.decode(b"\n".join(lines), DecodeOptions())
     [batch] = Intake("p", next_offset=5).take(decoded.frame, decoded.rejects, decoded.records)
     return store(*classify(Classifier(builtin()), True, batch), RuleVersions(builtin()), events=True)
+
+
+def test_changes_of_settings_arrive() -> None:
+    """Who made them, too."""
+    line = b'{"time":"2026-01-01T00:00:00Z","ingested_at":"2026-01-01T00:00:01Z","record":"configure","source":"api_key"}'
+    decoded = jsonl.decode(line, DecodeOptions())
+    batch, _ = Intake("p").take(decoded.frame, decoded.rejects, decoded.records)
+    stored = store(*classify(Classifier(builtin()), True, batch), RuleVersions(builtin()), events=True)
+    records = Records("p", 0, 1, None, tables_of([stored]), {}, stored.counts)
+    found = again(results.of_records(records))
+    assert isinstance(found, Records)
+    assert_frame_equal(found.tables["configurations"], stored.configurations)
+    assert stored.configurations["actor"].to_list() == ["api_key"]
 
 
 def test_records_arrive() -> None:

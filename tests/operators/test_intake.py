@@ -5,6 +5,7 @@ import itertools
 import polars as pl
 import pytest
 
+from operators.events import CONFIGURATIONS
 from operators.intake import REJECTS, Batch, Intake
 from operators.settings import NO_SETTINGS
 from tests.harness import START, D, S, frame, record
@@ -47,6 +48,26 @@ def test_settings_hold_for_what_follows() -> None:
     assert settings != NO_SETTINGS
     assert settings.override("auth_failure").enabled is False
     assert sum(batch.aside for batch in batches) == 1
+
+
+@pytest.mark.parametrize("cuts", [[], [1], [2], [1, 2], [1, 2, 3]])
+def test_changes_of_settings_are_kept(cuts: list[int]) -> None:
+    """Who asked for what and when, with the batch that ends with them; what made no sense changed nothing."""
+    told = {"record": "configure", "source": "user:7", "id": "cfg_1", "attributes": '{"lifecycle":{"close":"1m"}}'}
+    untold = {"record": "configure", "source": None, "id": None, "attributes": None}
+    wrong = {"record": "configure", "attributes": '{"rulez":{}}'}
+    changes = [record(n, START + n * S) | said for n, said in enumerate((told, untold, wrong), 1)]
+    batches = taken(Intake("p"), [record(0, START), *changes, record(4, START + 4 * S)], [], cuts)
+    for batch in batches:
+        assert all(offset == batch.next_offset - 1 for offset in batch.configurations["offset"])
+    kept = pl.concat([batch.configurations for batch in batches])
+    assert kept.schema == CONFIGURATIONS
+    assert kept.select("offset", "actor", "id", "settings").rows() == [
+        (1, "user:7", "cfg_1", '{"lifecycle":{"close":"1m"}}'),
+        (2, None, None, "{}"),
+    ]
+    assert kept["time"].to_physical().to_list() == kept["at"].to_physical().to_list() == [START + S, START + 2 * S]
+    assert kept.select("partition", "workspace").unique().height == 1
 
 
 def test_nonsense_settings_are_a_dead_letter() -> None:

@@ -390,8 +390,65 @@ def _stream(world: World) -> None:
     assert "secret-tenant" not in heard
 
 
+def _nothing_of_theirs(world: World, path: str) -> None:
+    """Send a verdict and a tool call of theirs, which only they can see."""
+    verdict = {"stream": "verdict", "source": "gov_secret", "type": "blocked", "code": "secret_leak", "value": 5}
+    call = {"stream": "tool_call", "source": "secret.tool", "type": "blocked", "tenant": "secret-session", "value": 5}
+    for event in (verdict, call):
+        world.they("POST", "/api/v1/events", event)
+    mine, others = world.ask("GET", path), world.service.get(path, headers=world.theirs.by_key)
+    assert (mine.status_code, others.status_code) == (200, 200)
+    assert "secret" not in mine.text
+    assert _without_times(mine.json()) != _without_times(others.json())
+
+
+def _analytics(path: str) -> None:
+    CASES[f"GET {path}"] = lambda world: _nothing_of_theirs(world, path)
+
+
+for _path in ("summary", "timeseries", "by-guardian"):
+    _analytics(f"/v1/analytics/governance/{_path}")
+for _path in ("summary", "tools", "sessions"):
+    _analytics(f"/v1/mcp/analytics/{_path}")
+
+
+@case("GET /v1/mcp/analytics/sessions/{sessionId}")
+def _session(world: World) -> None:
+    _nothing_of_theirs(world, "/v1/mcp/analytics/sessions")
+    answer = world.ask("GET", "/v1/mcp/analytics/sessions/secret-session")
+    assert answer.status_code == 404
+    assert answer.text == world.ask("GET", "/v1/mcp/analytics/sessions/nothing").text, "as if it were not there"
+
+
+@case("GET /v1/mcp/analytics/config-audit")
+def _config_audit(world: World) -> None:
+    world.they("PATCH", "/api/v1/patterns/auth_failure", {"isEnabled": False})
+    audit = "/v1/mcp/analytics/config-audit"
+    assert world.ask("GET", audit).json()["data"] == []
+    assert len(world.service.get(audit, headers=world.theirs.by_key).json()["data"]) == 1
+
+
+ROLLUP = {"from": "2026-05-01T00:00:00Z", "to": "2026-05-01T23:59:59Z"}
+
+
+@case("POST /v1/mcp/analytics/rollup")
+def _roll_up(world: World) -> None:
+    made = world.ask("POST", "/v1/mcp/analytics/rollup", ROLLUP | {"workspace": world.theirs.id})
+    job = world.service.control.jobs.get(world.mine.id, made.json()["rollup_id"])
+    assert job is not None
+    assert world.service.control.jobs.get(world.theirs.id, job.id) is None
+
+
+@case("GET /v1/mcp/analytics/rollup/{id}")
+def _rollup(world: World) -> None:
+    made = world.service.post("/v1/mcp/analytics/rollup", headers=world.theirs.by_key, json=ROLLUP).json()
+    answer = world.ask("GET", f"/v1/mcp/analytics/rollup/{made['rollup_id']}")
+    assert answer.status_code == 404
+    assert answer.text == world.ask("GET", "/v1/mcp/analytics/rollup/rlp_nothing").text
+
+
 def _without_times(data: dict[str, Any]) -> str:
-    return json.dumps({name: value for name, value in data.items() if name != "window"})
+    return json.dumps({name: value for name, value in data.items() if name not in ("window", "from", "to")})
 
 
 @pytest.fixture(scope="module")

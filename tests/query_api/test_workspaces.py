@@ -96,8 +96,10 @@ def test_windows_become_a_record_of_the_log(service: Service) -> None:
     assert (data["recoveryWindowSeconds"], data["closeWindowSeconds"], data["cooldownWindowSeconds"]) == (60, 600, 900)
     ((workspace, record),) = service.pipeline.records
     assert workspace == team.id
+    assert record.pop("id").startswith("cfg_")
     assert record == {
         "record": "configure",
+        "source": "api_key",
         "time": "2026-01-31T08:30:00Z",
         "attributes": {"lifecycle": {"recovery": "60s", "cooldown": None}},
     }

@@ -69,6 +69,10 @@ class World:
         receipt = asyncio.run(self.pipeline.submit([body], self.workspace, detail=True, timeout=PATIENCE))
         self.incident = receipt.outcomes[0].incident_id
         assert self.incident is not None
+        call = {"stream": "tool_call", "source": "search", "type": "passed", "tenant": "session-1", "value": 12.5}
+        body = json.dumps(call | {"time": datetime.now(UTC).isoformat()}).encode()
+        asyncio.run(self.pipeline.submit([body], self.workspace, detail=False, timeout=PATIENCE))
+        rollup = self.control.jobs.create(self.workspace, "rollup", {"start": 0, "end": 60_000_000}).id
         self._identity()
         self.known = {
             "/v1/analytics/nhi-risk-assessment": "nhi_ci",
@@ -81,12 +85,16 @@ class World:
             "/api/v1/tenants": self.tenant,
             "/api/v1/workspaces/me/channels": "pagerduty",
             "/v1/keys": self.limited,
+            "/v1/mcp/analytics/sessions": "session-1",
+            "/v1/mcp/analytics/rollup": rollup,
         }
         # What no schema can tell.
         self.bodies: dict[str, Any] = {
             "/api/v1/auth/login": {"email": EMAIL, "password": PASSWORD},
             "/api/v1/auth/token": {"workspaceId": self.workspace},
             "/api/v1/workspaces/me/channels/{provider}": {"config": {"routingKey": "0123456789abcdef" * 2}},
+            "/v1/analytics/nhi-risk/detect-anomalies": {"from": "2026-05-01T00:00:00Z", "to": "2026-05-02T00:00:00Z"},
+            "/v1/mcp/analytics/rollup": {"from": "2026-05-01T00:00:00Z", "to": "2026-05-01T23:59:59Z"},
         }
 
     def _identity(self) -> None:

@@ -43,6 +43,7 @@ COMPARED = {
     "events": "SELECT * FROM events",
     "claims": "SELECT * FROM claims",
     "dead_letters": "SELECT * FROM dead_letters",
+    "configurations": "SELECT * FROM configurations",
     "incidents": "SELECT * EXCLUDE (id, settled) FROM incidents",
     "incident_tenants": f"SELECT {_KEY}, t.* EXCLUDE (incident_id) {_BESIDE.format('incident_tenants')}",
     "transitions": f"SELECT {_KEY}, t.* EXCLUDE (incident_id, settled) {_BESIDE.format('transitions')}",
