@@ -45,7 +45,7 @@ class Nothing:
 
     def cached(self, key: str) -> SimpleNamespace:
         """Every key is known."""
-        return SimpleNamespace(workspace="w", name="w", is_active=True)
+        return SimpleNamespace(workspace="w", name="w", is_active=True, scopes=None)
 
     @property
     def keys(self) -> Nothing:

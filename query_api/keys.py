@@ -17,6 +17,8 @@ from query_api.wire import NAME, Listing
 
 router = APIRouter(prefix="/v1/keys", tags=["Keys"])
 
+_EACH = " ".join(f"`{scope}`: {opens}" for scope, opens in SCOPES.items())
+
 Scope = Annotated[str, Field(json_schema_extra={"enum": list(SCOPES)})]
 
 
@@ -24,7 +26,7 @@ class NewScopedKey(BaseModel):
     """A new key. scopes: all that it may do."""
 
     name: Annotated[str, Field(min_length=1, max_length=NAME_LIMIT, examples=["Dashboard"], json_schema_extra=NAME)]
-    scopes: Annotated[list[Scope], Field(min_length=1, max_length=50, examples=[["logs:read"]])]
+    scopes: Annotated[list[Scope], Field(min_length=1, max_length=50, description=_EACH, examples=[["logs:read"]])]
 
 
 class ScopedKey(BaseModel):

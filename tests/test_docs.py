@@ -7,6 +7,7 @@ import pytest
 import typer.main
 
 import tocsin
+from connectors.control import SCOPES
 from connectors.formats import FORMATS
 from connectors.schema import TABLES
 from operators.rules import Threshold
@@ -76,3 +77,9 @@ def test_every_setting_of_the_service_is_documented(name: str) -> None:
 def test_every_error_code_is_documented(code: ErrorCode) -> None:
     """With its status."""
     assert re.search(rf"^\| {int(code)} \| {code.status}\b", (ROOT / "docs/api.md").read_text(), re.MULTILINE)
+
+
+@pytest.mark.parametrize("scope", sorted(SCOPES))
+def test_every_scope_is_documented(scope: str) -> None:
+    """Who makes a key has to know what it opens."""
+    assert f"| `{scope}` |" in (ROOT / "docs/api.md").read_text()
