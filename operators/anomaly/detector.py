@@ -207,23 +207,35 @@ def _average(views: Any, at: int, first: int) -> None:
 def _combined(views: Any, at: int, first: int, seasonal: bool, direction: int, fine: float) -> float:
     """Return the harmonic mean of the questions' p-values."""
     asked, inverse = 0, 0.0
-    departure = views[_DEPARTURE, at]
     for n in range(_DEPARTURE):
         view = views[n, at]
         if np.isnan(view):
             continue
         asked += 1
-        counts = view > fine and (direction == BOTH or direction * departure > 0)
+        counts = view > fine and (direction == BOTH or _leans(views, at, first, _LAGS[n], direction))
         inverse += 1.0 / p_value(view, views[n, first:at], fine) if counts else 1.0
-    for n in range(_DEPARTURE + 1, _ROWS):
-        view = views[n, at]
+    for n in range(len(_SPANS)):
+        row = _DEPARTURE + 1 + n
+        view = views[row, at]
         if np.isnan(view) or (direction == BOTH and not seasonal):
             continue
         asked += 1
-        earlier = views[n, first:at]
+        earlier = views[row, first:at]
         if direction == BOTH:
             view, earlier = abs(view), np.abs(earlier)
         else:
             view, earlier = direction * view, direction * earlier
-        inverse += 1.0 / p_value(view, earlier, fine) if view > fine else 1.0
+        finer = fine / _SPANS[n]  # a difference of that much in one bucket
+        inverse += 1.0 / p_value(view, earlier, finer) if view > finer else 1.0
     return min(1.0, asked / inverse) if asked else 1.0
+
+
+@compiled
+def _leans(views: Any, at: int, first: int, lags: int, direction: int) -> bool:
+    """Tell whether the value, and the last values together, are on that side of the baseline."""
+    total = 0.0
+    for back in range(min(lags, at - first + 1)):
+        departure = views[_DEPARTURE, at - back]
+        if not np.isnan(departure):
+            total += departure
+    return direction * views[_DEPARTURE, at] > 0 and direction * total > 0

@@ -20,6 +20,7 @@ CYCLES = 3
 LEAST = 0.3  # autocorrelation at the peak,
 RISE = 0.2  # above the deepest point before it,
 BETTER = 0.1  # and above the last shorter peak
+WIDTH = 1.25  # a peak's hill, in its lag
 
 
 @compiled
@@ -43,7 +44,8 @@ def find_period(values: NDArray[np.float64]) -> int:
         # `here` belongs to lag − 1.
         trough = min(trough, here)
         peak = here >= before and here >= after and lag - 1 >= SHORTEST
-        if peak and here > LEAST and here - trough > RISE and here > height + BETTER:
+        same = found > 0 and lag - 1 <= WIDTH * found  # another peak of the same hill, where noise makes several
+        if peak and here > LEAST and here - trough > RISE and here > (height if same else height + BETTER):
             found, height = lag - 1, here
         before, here = here, after
     return found

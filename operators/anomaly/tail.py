@@ -25,7 +25,7 @@ Floats = NDArray[np.float64]
 
 SHARE = 0.02  # of the values are the tail,
 FEWEST = 10  # but so many at least
-SMOOTH = 0.02  # logarithms of ratios no finer than this: ties must not make a tail end abruptly
+SMOOTH = 0.02  # logarithms of ratios are no finer than this, nor than the resolution: ties do not make a tail end
 
 
 @compiled
@@ -70,7 +70,7 @@ def tail(earlier: Floats, m: int, k: int, resolution: float) -> tuple[float, flo
     """Return where the tail begins, and the sum of the logarithms of the k largest values over that."""
     largest = np.sort(earlier[~np.isnan(earlier)])[m - k - 1 :]
     start = max(largest[0], resolution)
-    total = SMOOTH * k
+    total = max(SMOOTH, log(1.0 + resolution / start)) * k
     for one in largest[1:]:
         if one > start:
             total += log(one / start)
