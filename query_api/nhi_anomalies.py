@@ -55,7 +55,7 @@ async def anomalies(
     responses=answers(AnomalyBody, 404),
 )
 async def acknowledge(id: str, caller: Reader, services: ServicesDep, body: Acknowledgement | None = None) -> Response:
-    """It is not open any more, and no sign of risk from then on. May be repeated: a new note replaces the one before.
+    """It is not open any more, and no sign of risk. May be repeated: a new note replaces the one before.
 
     Who may read anomalies may acknowledge them.
     """

@@ -44,8 +44,9 @@ LOOKED_AT: Mapping[str, str] = {
     "rate": "activity",
     "silence": "activity",
 }
-# An identity has about a hundred series' hours a day: so at most every tenth day one of them is called by mistake.
-LEVEL = 1e-3
+# Low enough that an identity in which nothing changes raises a false alarm in about two months, high enough that three
+# denied attempts are noticed where there were none for weeks.
+LEVEL = 3e-3
 REST = 24  # hours after an anomaly in which the same kind is no news
 READ_SECONDS = 120.0
 

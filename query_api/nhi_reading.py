@@ -188,11 +188,12 @@ def last_seen_of(con: DuckDBPyConnection, workspace: str, nhi: str, end: int) ->
 async def anomalies_of(
     control: Control, workspace: str, start: int, end: int, nhi: str | None = None
 ) -> dict[str, list[Anomaly]]:
-    """Return, by identity, the anomalies that count at some instant from `start` to `end` (µs)."""
+    """Return, by identity, the open anomalies that count at some instant from `start` to `end` (µs)."""
     found, _ = await run_in_threadpool(
         control.anomalies.page,
         workspace,
         limit=MOST_SIGHTINGS,
+        status="open",
         nhi=nhi,
         start=instant(start - ANOMALY_REACH),
         end=instant(end),
@@ -204,14 +205,9 @@ async def anomalies_of(
 
 
 def sightings(anomalies: Sequence[Anomaly], at: int) -> list[Sighting]:
-    """Return those that count at an instant: detected in the ANOMALY_REACH before it, not acknowledged by then."""
-    found = []
-    for one in anomalies:
-        age = at - micros(one.detected_at)
-        acknowledged = one.acknowledged_at is not None and micros(one.acknowledged_at) <= at
-        if 0 < age <= ANOMALY_REACH and not acknowledged:
-            found.append(Sighting(one.severity, age))
-    return found
+    """Return those that count at an instant: detected in the ANOMALY_REACH before it."""
+    aged = ((one.severity, at - micros(one.detected_at)) for one in anomalies)
+    return [Sighting(severity, age) for severity, age in aged if 0 < age <= ANOMALY_REACH]
 
 
 def micros(at: datetime) -> int:

@@ -101,9 +101,8 @@ async def assessment(id: Nhi, caller: Reader, services: ServicesDep, window: Win
 async def history(
     id: Nhi, caller: Reader, services: ServicesDep, window: WindowDep, bucket: BucketSize = "1h"
 ) -> Response:
-    """A point a bucket: the risk at its end, of the 24 hours before. That is what `nhi-risk` answered then by default,
-    but for events that came in later; an anomaly counts until it was acknowledged. `timestamp` is when the bucket
-    begins; one that is cut by `to` counts what there is before.
+    """A point a bucket: the risk at its end, of the 24 hours before, as `nhi-risk` says it of that window. `timestamp`
+    is when the bucket begins; one that is cut by `to` counts what there is before.
     """
     grid = grid_of(window, bucket)
     anomalies = await anomalies_of(services.control, caller.workspace, window.start, window.end, id)

@@ -5,10 +5,13 @@ from collections.abc import Iterator
 from datetime import datetime, timedelta
 from typing import Any
 
+import numpy as np
 import pytest
 from pydantic import BaseModel
 
+from operators.anomaly import KINDS, detect
 from query_api import nhi_schema
+from query_api.nhi_detection import LEVEL, LOOKED_AT, REST
 from tests.query_api.nhi_days import (
     BACK,
     BOT,
@@ -347,6 +350,8 @@ def test_anomalies_from_the_first_look_to_the_acknowledgement(watched: World) ->
         "note": NOTE["note"],
         "acknowledged_at": done.json()["acknowledged_at"],
     }
+    after = _row(watched, "nhi-risk", CI)
+    assert (after["risk_score"], after["components"]["anomalies"]) < (open_risk["risk_score"], 1)
     again = watched.ask("POST", f"{BASE}/nhi-anomalies/{burst['anomaly_id']}/ack")
     assert again.json() == done.json(), "without a note the one there is stays"
 
@@ -392,12 +397,12 @@ def test_anomalies_of_a_time(watched: World) -> None:
 
 
 def test_the_history_knows_an_anomaly_from_when_it_was_detected(watched: World) -> None:
-    """Not before; and the one that was acknowledged today counted then."""
+    """Not before; and it fades."""
     watched.detect(**DAY)
     series = watched.get(f"{BASE}/nhi-risk-assessment/{CI}/history", **DAY)["series"]
     before, after = series[7]["components"], series[9]["components"]
     assert after["anomalies"] > before["anomalies"]
-    assert after["anomalies"] > series[20]["components"]["anomalies"], "it fades"
+    assert after["anomalies"] > series[20]["components"]["anomalies"] > 0
 
 
 def test_who_was_not_there_yet_did_not_keep_silent(watched: World) -> None:
@@ -405,6 +410,21 @@ def test_who_was_not_there_yet_did_not_keep_silent(watched: World) -> None:
     watched.detect(**DAY)
     every = watched.get(f"{BASE}/nhi-anomalies", status="all", limit=100)["data"]
     assert not [one for one in every if one["nhi_id"] == NEW]
+
+
+def test_false_alarms_are_few() -> None:
+    """Of ten identities in which nothing changes, in four weeks: the documentation says one in two months."""
+    alarms = 0
+    for seed in range(10):
+        chance = np.random.default_rng(seed)
+        usual = {
+            "denied_attempts": (chance.random(1_344) < 0.02) * 1.0,
+            "rate": chance.poisson(4, 1_344) * 1.0,
+            "silence": chance.poisson(4, 1_344) * 1.0,
+            "spend_burst": chance.lognormal(0, 0.5, 1_344),
+        }
+        alarms += sum(len(detect(usual[k], KINDS[k], since=672, level=LEVEL, rest=REST)) for k in LOOKED_AT)
+    assert alarms <= 10 * 28 / 40
 
 
 def test_an_hour_that_is_not_over_is_not_judged(watched: World) -> None:
