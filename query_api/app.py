@@ -12,6 +12,7 @@ from connectors import rulefiles
 from connectors.control import Control
 from operators.rules import Rule, in_order
 from query_api import (
+    analytics_query,
     auth,
     channels,
     docs_page,
@@ -47,6 +48,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     governance.router,
     mcp.router,
     nhi.router,
+    analytics_query.router,
     channels.router,
     tenants.router,
     auth.router,
@@ -71,6 +73,7 @@ _TAGS = [
     {"name": "Tool calls", "description": "Which tools were called, in which sessions, and what became of the calls."},
     {"name": "Identities", "description": "Non-human identities: risk, posture, anomalies."},
     {"name": "Channels", "description": "Where alerts go."},
+    {"name": "Analytics", "description": "Events in numbers: how many, how often, how long."},
     {"name": "Tenants", "description": "A workspace's own customers."},
     {"name": "Operation", "description": "For load balancers and monitoring; no key is needed."},
 ]

@@ -11,13 +11,14 @@ import polars as pl
 from duckdb import DuckDBPyConnection
 from fastapi import APIRouter, Depends, Query, Response
 
+from operators.buckets import Grid
 from operators.histogram import Ints
 from operators.rollup import added
 from query_api.analytics_answer import answer, answers
 from query_api.analytics_asked import Asked, AskedDep
 from query_api.analytics_numbers import RANKS, kinds, mean, percentiles, places, rate, shares
 from query_api.analytics_schema import GovernanceSummary, GovernanceTimeseries, Guardians
-from query_api.analytics_window import BucketSize, Grid, grid_of
+from query_api.analytics_window import BucketSize, grid_of, timestamps
 from query_api.caller import Caller, caller_with
 from query_api.integrations_wire import READ_SECONDS
 from query_api.reading import read
@@ -85,7 +86,7 @@ async def timeseries(
         return SERIES[metric](con, caller.workspace, asked, grid)
 
     buckets = await read(services.pipeline, question, seconds=READ_SECONDS)
-    series = [{"timestamp": begin} | one for begin, one in zip(grid.timestamps(), buckets, strict=True)]
+    series = [{"timestamp": begin} | one for begin, one in zip(timestamps(grid), buckets, strict=True)]
     return answer({"metric": metric, "bucket": bucket, **asked.window.wire(), "series": series})
 
 
@@ -96,7 +97,9 @@ async def timeseries(
     responses=answers(Guardians, 422),
 )
 async def by_guardian(caller: Reader, services: ServicesDep, asked: AskedDep) -> Response:
-    """The busiest guardian first; 1,000 at most, then `truncated` is there. The name is the latest one."""
+    """The busiest guardian first; 1,000 at most, then `truncated` is there. A guardian's name is that of the last hour
+    in which it had one.
+    """
 
     def question(con: DuckDBPyConnection) -> list[dict[str, Any]]:
         by = ("guardian", "label", "type", "code")

@@ -27,7 +27,7 @@ PAGE = 25
 MOST = 50_000  # changes of a workspace that are looked at, the latest ones
 
 # The earlier ones, too: they say what a setting was before.
-_CHANGES = f"""
+CHANGES = f"""
     SELECT epoch_us(time) AS changed, min("partition" || ':' || "offset") AS position, id, actor, settings
     FROM configurations WHERE workspace = $workspace AND time < make_timestamptz($end::BIGINT)
     GROUP BY time, id, actor, settings ORDER BY changed DESC, min("offset") DESC, position DESC LIMIT {MOST}
@@ -51,7 +51,7 @@ async def config_audit(
     values = {"workspace": caller.workspace, "end": window.end}
 
     def question(con: DuckDBPyConnection) -> list[Row]:
-        return con.execute(_CHANGES, values).fetchall()
+        return con.execute(CHANGES, values).fetchall()
 
     found = [
         change

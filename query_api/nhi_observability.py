@@ -7,13 +7,14 @@ import polars as pl
 from duckdb import DuckDBPyConnection
 from fastapi import APIRouter, Response
 
+from operators.buckets import Grid
 from operators.histogram import Ints
 from operators.nhi import ALLOWED, ATTEMPT, BY, DENIED, SPEND, STREAM
 from operators.rollup import added
 from query_api.analytics_answer import answer, answers
 from query_api.analytics_asked import AskedDep
 from query_api.analytics_numbers import rate
-from query_api.analytics_window import BucketSize, Grid, grid_of
+from query_api.analytics_window import BucketSize, grid_of, timestamps
 from query_api.integrations_wire import READ_SECONDS, rfc3339
 from query_api.nhi_asked import Reader
 from query_api.nhi_numbers import identity, listed, money, score
@@ -51,7 +52,7 @@ async def observability(caller: Reader, services: ServicesDep, asked: AskedDep, 
             **window.wire(),
             "bucket": bucket,
             "totals": {"identities": len(found), **_totals(rows)},
-            "series": [{"timestamp": begin} | one for begin, one in zip(grid.timestamps(), series, strict=True)],
+            "series": [{"timestamp": begin} | one for begin, one in zip(timestamps(grid), series, strict=True)],
             **listed([_row(one) for one in ordered]),
         }
 

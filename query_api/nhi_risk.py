@@ -6,11 +6,12 @@ import polars as pl
 from duckdb import DuckDBPyConnection
 from fastapi import APIRouter, Response
 
-from operators.events import DAY, HOUR
+from operators.buckets import SIZES
+from operators.events import DAY, HOUR, MINUTE
 from operators.nhi import BY, STREAM, Past, before
 from query_api.analytics_answer import answer, answers
 from query_api.analytics_asked import AskedDep
-from query_api.analytics_window import BucketSize, Window, grid_of
+from query_api.analytics_window import BucketSize, Window, grid_of, timestamps
 from query_api.integrations_wire import READ_SECONDS, rfc3339
 from query_api.nhi_asked import Nhi, Reader, WindowDep
 from query_api.nhi_numbers import evidence, identity, listed, parts, score
@@ -109,12 +110,14 @@ async def history(
 
     def question(con: DuckDBPyConnection) -> list[dict[str, Any]]:
         last_seen_of(con, caller.workspace, id, window.end)
-        ends = [grid.first + (n + 1) * grid.size for n in range(grid.count)]
-        since = ends[0] - TRAILING
-        past = _past(con, caller.workspace, id, Window(since, window.end), grid.grain)
-        states = states_of(con, caller.workspace, window.end, id, grid.first, grid.size)
+        first, *ends = grid.edges.tolist()
+        size = SIZES[bucket]
+        # Windows of 24 hours that end between two hours also begin there.
+        grain = MINUTE if size % HOUR else HOUR
+        past = _past(con, caller.workspace, id, Window(ends[0] - TRAILING, window.end), grain)
+        states = states_of(con, caller.workspace, window.end, id, first, size)
         series = []
-        for begin, end in zip(grid.timestamps(), ends, strict=True):
+        for begin, end in zip(timestamps(grid), ends, strict=True):
             span = Window(end - TRAILING, min(end, window.end))
             found = profile(id, past, span, states, anomalies.get(id, ()), None).risk
             series.append(

@@ -8,6 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from threading import Event as Flag
+from threading import Thread
 from typing import Protocol
 
 from prometheus_client import CollectorRegistry
@@ -17,6 +18,7 @@ from connectors.control import Control, ControlError
 from connectors.pipeline import Pipeline
 from operators.rules import Rule
 from query_api import reading, server
+from query_api.analytics_numbers import warm
 from query_api.app import create_app
 from query_api.integrations_feed import close_streams
 from query_api.logs import adopt, configure, make_log
@@ -77,6 +79,9 @@ def serve_until_told(
             key = demo_key(control) if demo else None
             # Who asks while much comes in waits for the interpreter a dozen times a question.
             sys.setswitchinterval(SWITCH)
+            warming = Thread(target=warm, name="percentiles", daemon=True)
+            warming.start()
+            stack.callback(warming.join)
             # What is here now stays: looking through it for garbage would stop everything for a tenth of a second.
             gc.collect()
             gc.freeze()

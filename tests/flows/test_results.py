@@ -97,7 +97,9 @@ def classified() -> Stored:
 
 def test_changes_of_settings_arrive() -> None:
     """Who made them, too."""
-    line = b'{"time":"2026-01-01T00:00:00Z","ingested_at":"2026-01-01T00:00:01Z","record":"configure","source":"api_key"}'
+    line = (
+        b'{"time":"2026-01-01T00:00:00Z","ingested_at":"2026-01-01T00:00:01Z","record":"configure","source":"api_key"}'
+    )
     decoded = jsonl.decode(line, DecodeOptions())
     batch, _ = Intake("p").take(decoded.frame, decoded.rejects, decoded.records)
     stored = store(*classify(Classifier(builtin()), True, batch), RuleVersions(builtin()), events=True)

@@ -17,6 +17,7 @@ import httpx
 
 from flows.live import LivePipeline
 from query_api import reading
+from query_api.analytics_numbers import warm
 from query_api.settings import ServiceSettings
 from tests.query_api.service import Service, Team
 
@@ -225,6 +226,7 @@ def send(service: Service, team: Team, events: Sequence[Event]) -> None:
 @contextmanager
 def world_of(directory: Path) -> Iterator[World]:
     """A service with the real pipeline, after the day."""
+    warm()
     pipeline = LivePipeline.start(directory)
     service = Service(directory, ServiceSettings(sign_ins_per_minute=10_000, requests_per_minute=100_000), pipeline)
     try:

@@ -11,7 +11,7 @@ import pytest
 
 from connectors.pipeline import RolledUp, Unavailable
 from query_api.configure import actor_of
-from query_api.mcp_config_audit import flat, told
+from query_api.mcp_config_audit import CHANGES, flat, told
 from query_api.mcp_sessions import MOST_CALLS
 from query_api.mcp_tools import TYPES
 from tests.query_api.analytics_day import (
@@ -29,7 +29,9 @@ from tests.query_api.analytics_day import (
     within,
     world_of,
 )
+from tests.query_api.fakes import MINE, OTHERS, FakePipeline
 from tests.query_api.service import Service, serving
+from tests.stores import t
 
 BASE = "/v1/mcp/analytics"
 
@@ -503,3 +505,24 @@ def test_too_many_requests_are_429(tmp_path: Any, path: str) -> None:
         answer = service.ask(method, path, headers=team.by_key, json=body)
         refused(answer, 429, "rate_limited")
         assert int(answer.headers["Retry-After"]) >= 1
+
+
+def test_a_change_that_is_in_all_partitions_is_shown_once(pipeline: FakePipeline) -> None:
+    """A cluster's log has it in each; the same change made twice is two."""
+    base = {"workspace": MINE, "at": t(0), "actor": "api_key", "settings": '{"lifecycle":{"close":"1m"}}'}
+    for n in range(3):
+        place = {"partition": f"log-{n}"}
+        pipeline.add(
+            "configurations",
+            base | place | {"offset": 10 + n, "time": t(1), "id": "cfg_a"},
+            base | place | {"offset": 20 + n, "time": t(1), "id": "cfg_b"},
+            base | place | {"offset": 30 + n, "time": t(2)},  # older records have no id
+            base | place | {"offset": 40 + n, "time": t(0), "id": "cfg_c", "workspace": OTHERS},
+        )
+    with pipeline.reading() as con:
+        found = con.execute(CHANGES, {"workspace": MINE, "end": 1 << 60}).fetchall()
+    assert [(ident, position) for _, position, ident, _, _ in found] == [
+        (None, "log-0:30"),
+        ("cfg_b", "log-0:20"),
+        ("cfg_a", "log-0:10"),
+    ]

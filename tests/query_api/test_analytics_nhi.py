@@ -229,6 +229,16 @@ def test_the_history_is_what_the_list_said_then(world: World, nhi: str, bucket: 
         }
 
 
+def test_a_history_of_one_bucket(world: World) -> None:
+    """Its day begins between two hours, too."""
+    span = {"from": "2026-04-30T08:00:00Z", "to": "2026-04-30T08:05:00Z"}
+    [point] = world.get(f"{BASE}/nhi-risk-assessment/{CI}/history", **span, bucket="5m")["series"]
+    then = {"from": "2026-04-29T08:05:00Z", "to": "2026-04-30T08:05:00Z"}
+    its = world.get(f"{BASE}/nhi-risk-assessment/{CI}", **then)
+    assert its["risk_signals"] == ["tool_attempt:denied:2"]
+    assert (point["risk_score"], point["risk_signals"]) == (its["risk_score"], its["risk_signals"])
+
+
 @pytest.mark.parametrize("window", WINDOWS)
 def test_the_posture_of_a_window(world: World, window: dict[str, str]) -> None:
     """The mean of what is counted by hand, the worst governed identity first."""

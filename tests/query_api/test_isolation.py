@@ -17,6 +17,7 @@ import pytest
 from connectors.control import Found
 from flows.live import LivePipeline
 from query_api import channels, reading
+from query_api.analytics_numbers import warm
 from query_api.integrations_feed import close_streams
 from query_api.routes import operations
 from query_api.settings import ServiceSettings
@@ -380,6 +381,18 @@ def _trends(world: World) -> None:
     assert world.they("GET", "/api/v1/workspaces/trends")["patterns"] != []
 
 
+@case("GET /v1/analytics/query")
+def _query(world: World) -> None:
+    world.their_incident()
+    query = "/v1/analytics/query?group_by=source,code&measure=count,distinct:source"
+    assert world.ask("GET", query).json()["series"] == []
+    for other in ("", f"?workspace={world.theirs.id}", "?source=payments"):
+        answer = world.ask("GET", f"/v1/analytics/query{other}")
+        assert answer.status_code == 400 or answer.json()["series"][0]["total"]["count"] == 0, other
+    theirs = world.service.get(query, headers=world.theirs.by_key).json()
+    assert theirs["series"][0]["key"] == {"source": "payments", "code": "401"}
+
+
 @case("GET /api/v1/stream")
 def _stream(world: World) -> None:
     theirs = world.their_incident()
@@ -455,6 +468,7 @@ def _without_times(data: dict[str, Any]) -> str:
 def running(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
     """The service with the real pipeline, for all cases."""
     directory = tmp_path_factory.mktemp("data")
+    warm()
     pipeline = LivePipeline.start(directory)
     service = Service(directory, ServiceSettings(sign_ins_per_minute=10_000), pipeline)
     yield service

@@ -27,6 +27,7 @@ from schemathesis.specs.openapi import checks as openapi
 from connectors.control import Control, Found
 from flows.live import LivePipeline
 from query_api import channels, reading
+from query_api.analytics_numbers import warm
 from query_api.app import create_app
 from query_api.logs import make_log
 from query_api.settings import ServiceSettings
@@ -54,6 +55,7 @@ class World:
     """The service and what there is to be found in it."""
 
     def __init__(self, data: Path) -> None:
+        warm()
         self.pipeline = LivePipeline.start(data)
         self.control = Control.open(f"sqlite:///{data}/control.sqlite", data / "secret.key")
         with (data / "log.txt").open("w") as out:
