@@ -8,8 +8,7 @@ the same id, and keeps what was said about it.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from duckdb import DuckDBPyConnection
@@ -17,7 +16,7 @@ from fastapi import APIRouter, Response
 from starlette.concurrency import run_in_threadpool
 
 from connectors.control import Found, Job
-from operators.anomaly import KINDS, Anomaly, detect
+from operators.anomaly import HIGH, KINDS, Anomaly, Kind, detect
 from operators.events import DAY, HOUR, SECOND
 from operators.identity import anomaly_id
 from operators.nhi import BY, STREAM, Counted, Past
@@ -37,13 +36,14 @@ from query_api.services import Services, ServicesDep
 router = APIRouter()
 
 KIND = "nhi_anomalies"  # of the job
-# Of a series that an identity has, what the detector calls it. Identities have no latency.
-LOOKED_AT: Mapping[str, str] = {
-    "spend_burst": "spent",
-    "denied_attempts": "denied",
-    "rate": "activity",
-    "silence": "activity",
-}
+# What is looked at, and in which of the series of `Past.hours`. Identities have no latency, and less activity than usual
+# is silence: `rate` is left with more.
+LOOKED_AT: tuple[tuple[Kind, str], ...] = (
+    (KINDS["spend_burst"], "spent"),
+    (KINDS["denied_attempts"], "denied"),
+    (replace(KINDS["rate"], direction=HIGH), "activity"),
+    (KINDS["silence"], "activity"),
+)
 # Low enough that an identity in which nothing changes raises a false alarm in about two months, high enough that three
 # denied attempts are noticed where there were none for weeks.
 LEVEL = 3e-3
@@ -136,14 +136,12 @@ def anomalies(workspace: str, nhi: str, past: Past, span: Span) -> list[Found]:
     """Return what an identity did within the span that it does not usually do."""
     hours = past.hours(nhi, span.begin, span.end)
     found: list[Found] = []
-    for kind, name in LOOKED_AT.items():
+    for kind, name in LOOKED_AT:
         values = hours[name]
         first = span.end - len(values) * HOUR
         since = max(0, (span.since - first) // HOUR)
-        for one in detect(values, KINDS[kind], since=since, level=LEVEL, rest=REST):
-            if kind == "rate" and one.direction == "low":
-                continue  # that is silence
-            found.append(_found(workspace, nhi, past, one, first + one.bucket * HOUR))
+        alarms = detect(values, kind, since=since, level=LEVEL, rest=REST)
+        found += [_found(workspace, nhi, past, one, first + one.bucket * HOUR) for one in alarms]
     return found
 
 
