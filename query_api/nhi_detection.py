@@ -36,8 +36,8 @@ from query_api.services import Services, ServicesDep
 router = APIRouter()
 
 KIND = "nhi_anomalies"  # of the job
-# What is looked at, and in which of the series of `Past.hours`. Identities have no latency, and less activity than usual
-# is silence: `rate` is left with more.
+# What is looked at, and in which of the series of `Past.hours`. Identities have no latency; less activity than usual is
+# silence, so that `rate` is left with more.
 LOOKED_AT: tuple[tuple[Kind, str], ...] = (
     (KINDS["spend_burst"], "spent"),
     (KINDS["denied_attempts"], "denied"),
