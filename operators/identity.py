@@ -20,6 +20,11 @@ def alert_id(incident: str, kind: str, cycle: int, tenant: str | None) -> str:
     return ".".join((incident, kind, str(cycle), *who))
 
 
+def anomaly_id(workspace: str, source: str, kind: str, begin: int) -> str:
+    """`anom_` and a hash of what is unusual, whose, and the bucket's begin in µs: found again it has the same name."""
+    return "anom_" + _hash(workspace, source, kind, str(begin))
+
+
 def _hash(*parts: str) -> str:
     encoded = [part.encode("utf-8", "surrogatepass") for part in parts]
     # A length before each part: ("a", "bc") and ("ab", "c") are different names.

@@ -29,6 +29,8 @@ from operators.rule_fields import (
 )
 from operators.rule_yaml import Document, Path, parse_yaml
 
+MOST_BUCKETS = 10_000  # in the window of an anomaly
+
 
 class Match(Model):
     """Which events: (type listed or code listed; all, where neither list is given) and `where` holds.
@@ -95,7 +97,30 @@ class Ratio(Model):
     window: Duration
 
 
-ThresholdSpec = EventCount | ValueCount | ValueSum | ValueAvg | ValuePercentile | Ratio
+class Anomaly(Model):
+    """Opens when the last `bucket` holds more events than the key's buckets before it, within `window`, let expect.
+
+    level: the largest probability of so many that opens. min_history: complete buckets since the window's first event;
+    min_events: in the last bucket.
+    """
+
+    bucket: Duration
+    window: Duration
+    level: Annotated[float, Field(strict=True, gt=0, le=0.5)] = 0.001
+    min_history: Count = 24
+    min_events: Count = 5
+
+    @model_validator(mode="after")
+    def _window_holds_the_history(self) -> Self:
+        # The first event, which begins the history, is younger than the window; then history; then the last bucket.
+        if self.window < (self.min_history + 2) * self.bucket:
+            raise ValueError(f"window must be {self.min_history + 2} buckets or longer: min_history and two")
+        if self.window > MOST_BUCKETS * self.bucket:
+            raise ValueError(f"window must be at most {MOST_BUCKETS} buckets long")
+        return self
+
+
+ThresholdSpec = EventCount | ValueCount | ValueSum | ValueAvg | ValuePercentile | Ratio | Anomaly
 
 
 class Threshold(Model):
@@ -107,6 +132,7 @@ class Threshold(Model):
     value_avg: ValueAvg | None = None
     value_percentile: ValuePercentile | None = None
     ratio: Ratio | None = None
+    anomaly: Anomaly | None = None
 
     @property
     def spec(self) -> ThresholdSpec:

@@ -23,6 +23,7 @@ from query_api import (
     integrations,
     keys,
     mcp,
+    nhi,
     tenants,
     workspaces,
 )
@@ -46,6 +47,7 @@ ROUTERS: tuple[APIRouter, ...] = (
     keys.router,
     governance.router,
     mcp.router,
+    nhi.router,
     analytics_query.router,
     channels.router,
     tenants.router,
@@ -69,6 +71,7 @@ _TAGS = [
     {"name": "Keys", "description": "Further keys, each limited to scopes."},
     {"name": "Governance", "description": "What guardians decided."},
     {"name": "Tool calls", "description": "Which tools were called, in which sessions, and what became of the calls."},
+    {"name": "Identities", "description": "Non-human identities: risk, posture, anomalies."},
     {"name": "Channels", "description": "Where alerts go."},
     {"name": "Analytics", "description": "Events in numbers: how many, how often, how long."},
     {"name": "Tenants", "description": "A workspace's own customers."},

@@ -2,7 +2,10 @@
 
 from collections.abc import Mapping
 
-from query_api import mcp_rollup
+from query_api import mcp_rollup, nhi_detection
 from query_api.jobs import Handler
 
-HANDLERS: Mapping[str, Handler] = {mcp_rollup.KIND: mcp_rollup.handle}
+HANDLERS: Mapping[str, Handler] = {
+    mcp_rollup.KIND: mcp_rollup.handle,
+    nhi_detection.KIND: nhi_detection.handle,
+}

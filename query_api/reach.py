@@ -2,11 +2,14 @@
 
 from datetime import datetime, timedelta
 
+import numpy as np
 import polars as pl
 from pydantic import BaseModel
 
 from operators.matches import MATCH
-from operators.rules import Ratio, ThresholdSpec, ValueAvg, ValueCount, ValuePercentile, ValueSum
+from operators.rules import Anomaly, Ratio, ThresholdSpec, ValueAvg, ValueCount, ValuePercentile, ValueSum
+from operators.thresholds.anomaly import History
+from operators.windows import lefts, starts
 
 
 class Reached(BaseModel):
@@ -30,12 +33,16 @@ def best_reached(matches: pl.DataFrame, spec: ThresholdSpec | None, start: datet
     """
     window = timedelta(microseconds=spec.window) if spec else timedelta(microseconds=1)
     is_match = pl.col("kind") == MATCH
-    value, volume = _measure(spec, is_match)
-    needed, least = float(spec.gte) if spec else 1.0, _least(spec)
+    needed, least = _needed(spec), _least(spec)
+    if isinstance(spec, Anomaly):
+        measured = _unlikely(matches.filter(is_match), spec)
+    else:
+        value, volume = _measure(spec, is_match)
+        measured = matches.rolling("at", period=window, closed="right", group_by="group_key").agg(
+            value=value.cast(pl.Float64), volume=volume.cast(pl.Int64), match=is_match.last()
+        )
     ends = (
-        matches.rolling("at", period=window, closed="right", group_by="group_key")
-        .agg(value=value.cast(pl.Float64), volume=volume.cast(pl.Int64), match=is_match.last())
-        .filter("match", pl.col("value").is_not_null(), pl.col("at").is_between(start, end, "right"))
+        measured.filter("match", pl.col("value").is_not_null(), pl.col("at").is_between(start, end, "right"))
         .with_columns(enough=pl.col("volume") >= least)
         .with_columns(met=pl.col("enough") & (pl.col("value") >= needed))
         .sort("met", "enough", "value", "at", descending=[True, True, True, False])
@@ -79,7 +86,26 @@ def _measure(spec: ThresholdSpec | None, is_match: pl.Expr) -> tuple[pl.Expr, pl
     return is_match.sum(), is_match.sum()
 
 
+def _unlikely(matches: pl.DataFrame, spec: Anomaly) -> pl.DataFrame:
+    """Return for each match how improbable its last bucket's count is (1 − p-value), and that count."""
+    ordered = matches.select("at", "group_key", match=True, slot=pl.col("group_key").rank("dense")).sort("slot", "at")
+    slot = ordered["slot"].to_numpy().astype(np.int64)
+    at = ordered["at"].dt.epoch("us").to_numpy().astype(np.int64)
+    rows, start = np.arange(len(at)), starts(slot)
+    windows, buckets = (lefts(slot, at, start, np.full(len(at), length)) for length in (spec.window, spec.bucket))
+    value = 1.0 - History(spec, slot, at).p_values(windows, rows + 1)
+    return ordered.with_columns(value=pl.Series(value), volume=pl.Series(rows + 1 - buckets)).with_columns(
+        value=pl.when(pl.col("value") >= 0).then("value")  # else there is no history to judge by
+    )
+
+
+def _needed(spec: ThresholdSpec | None) -> float:
+    if isinstance(spec, Anomaly):
+        return 1.0 - spec.level
+    return float(spec.gte) if spec else 1.0
+
+
 def _least(spec: ThresholdSpec | None) -> int:
     if isinstance(spec, Ratio):
         return spec.min_volume
-    return spec.min_events if isinstance(spec, ValueAvg | ValuePercentile) else 0
+    return spec.min_events if isinstance(spec, ValueAvg | ValuePercentile | Anomaly) else 0

@@ -6,6 +6,7 @@ from duckdb import DuckDBPyConnection
 
 from operators.durations import format_duration
 from operators.rules import (
+    Anomaly,
     EventCount,
     Ratio,
     Rule,
@@ -60,3 +61,6 @@ def threshold_text(spec: ThresholdSpec | None) -> str:
             return f"a {spec.percentile:g}th percentile of {spec.field} of {spec.gte:g} {within}"
         case Ratio():
             return f"a share of {spec.gte:g} of {spec.min_volume} or more events {within}"
+        case Anomaly():
+            many = f"{spec.min_events} or more events within {format_duration(spec.bucket)}"
+            return f"{many}, of a probability of {spec.level:g} at most by the last {format_duration(spec.window)}"

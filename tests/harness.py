@@ -17,7 +17,7 @@ from operators.live import LiveShard, Publication
 from operators.matches import MATCHES, Matches
 from operators.output import Output
 from operators.policy import Policy
-from operators.rules import EventCount, Ratio, ThresholdSpec, ValueAvg, ValueCount, ValuePercentile, ValueSum
+from operators.rules import Anomaly, EventCount, Ratio, ThresholdSpec, ValueAvg, ValueCount, ValuePercentile, ValueSum
 from operators.shard import FOREVER, Shard
 from tests import oracle
 from tests.oracle import Match
@@ -104,6 +104,11 @@ def value_percentile(percentile: float, gte: float, window: int, min_events: int
 
 def ratio(gte: float, min_volume: int, window: int) -> Ratio:
     return Ratio.model_validate({"of": {}, "gte": gte, "min_volume": min_volume, "window": micros(window)})
+
+
+def anomaly(bucket: int, window: int, level: float = 0.01, min_history: int = 1, min_events: int = 1) -> Anomaly:
+    body = {"bucket": micros(bucket), "window": micros(window), "level": level}
+    return Anomaly.model_validate(body | {"min_history": min_history, "min_events": min_events})
 
 
 def policy(

@@ -7,6 +7,7 @@ differ, DESIGN section 4 decides, not this file; but this file is the shorter on
 from __future__ import annotations
 
 import math
+import statistics
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from typing import Any
@@ -14,7 +15,7 @@ from typing import Any
 from operators.events import SEVERITIES
 from operators.identity import alert_id, incident_id
 from operators.policy import Policy
-from operators.rules import EventCount, Ratio, ThresholdSpec, ValueAvg, ValueCount, ValuePercentile, ValueSum
+from operators.rules import Anomaly, EventCount, Ratio, ThresholdSpec, ValueAvg, ValueCount, ValuePercentile, ValueSum
 
 MATCH, WITNESS, RESOLVE = 0, 1, 2
 MICRO = 1_000_000
@@ -83,6 +84,30 @@ def reached(spec: ThresholdSpec | None, counted: list[Match], witnesses: int) ->
         case Ratio():
             volume = len(counted) + witnesses
             return volume >= spec.min_volume and len(counted) / volume >= spec.gte
+        case Anomaly():
+            return unusual(spec, [m.at for m in counted])
+
+
+def unusual(spec: Anomaly, times: list[int]) -> bool:
+    """Whether the bucket that ends with the last of these times holds more than the complete ones before it promise."""
+    now, bucket = times[-1], spec.bucket
+    running = sum(at > now - bucket for at in times)
+    begins = range(bucket * (times[0] // bucket + 1), now - 2 * bucket + 2, bucket)  # over before the last one begins
+    history = len(begins)
+    if history < spec.min_history or running < spec.min_events:
+        return False
+    counts = [sum(begin <= at < begin + bucket for at in times) for begin in begins]
+    mean = sum(counts) / history
+    variance = statistics.variance(counts) if history > 1 else 0.0
+    clumped = max(1.0, variance / mean) if mean else 1.0
+    expected = mean + 0.5 / history
+    size = expected / (clumped * (1 + 1 / history) - 1)
+    # Successes before `size` failures: the probability of fewer than the others in the running bucket, term by term.
+    fewer, odds = 0.0, expected / (expected + size)
+    for k in range(running - 1):
+        ways = math.prod((size + i) / (i + 1) for i in range(k))
+        fewer += ways * odds**k * (1 - odds) ** size
+    return 1 - fewer <= spec.level
 
 
 # ---------------------------------------------------------------- one incident

@@ -17,6 +17,7 @@ from tests.harness import (
     M,
     Row,
     S,
+    anomaly,
     event_count,
     policy,
     ratio,
@@ -106,9 +107,10 @@ def thresholds(draw: st.DrawFn, windows: list[int]) -> ThresholdSpec | None:
         value_avg(level, window, count),
         value_percentile(draw(st.sampled_from([1.0, 50.0, 90.0, 99.9, 100.0])), level, window, count),
         ratio(share, count, window),
+        anomaly(window, (count + 3) * window, share / 2, draw(st.integers(1, count)), draw(st.integers(1, 3))),
     ]
     # Half of all rules count events: the other types share everything but the condition.
-    return kinds[draw(st.sampled_from([0, 1, 1, 1, 1, 2, 3, 4, 5, 6]))]
+    return kinds[draw(st.sampled_from([0, 1, 1, 1, 1, 2, 3, 4, 5, 6, 7, 7]))]
 
 
 @st.composite

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from operators.rules import EventCount, Ratio, ThresholdSpec, ValueAvg, ValueCount, ValuePercentile, ValueSum
+from operators.rules import Anomaly, EventCount, Ratio, ThresholdSpec, ValueAvg, ValueCount, ValuePercentile, ValueSum
+from operators.thresholds.anomaly import Unusual
 from operators.thresholds.base import Evaluator
 from operators.thresholds.event_count import Counted
 from operators.thresholds.ratio import Share
@@ -18,6 +19,7 @@ CATALOGUE: dict[type[ThresholdSpec], type[Evaluator]] = {
     ValueAvg: Averaged,
     ValuePercentile: Percentile,
     Ratio: Share,
+    Anomaly: Unusual,
 }
 
 

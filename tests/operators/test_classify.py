@@ -123,6 +123,7 @@ threshold = st.one_of(
             {"value_sum": {"gte": 10, "window": "1m"}},
             {"value_avg": {"field": "attributes.k", "gte": 10, "window": "1m"}},
             {"value_percentile": {"percentile": 95, "gte": 1, "window": "1m"}},
+            {"anomaly": {"bucket": "1m", "window": "1h"}},
         ]
     ),
     match.map(lambda of: {"ratio": {"of": of, "gte": 0.5, "min_volume": 2, "window": "1m"}}),

@@ -25,6 +25,7 @@ from tests.harness import (
     M,
     Plant,
     S,
+    anomaly,
     event_count,
     expected,
     frame,
@@ -116,6 +117,7 @@ THRESHOLDS = [
     value_avg(4.5, 2 * M, 3),
     value_percentile(90, 9, 5 * M, 4),
     ratio(0.4, 5, 3 * M),
+    anomaly(10 * S, 3 * M, 0.05, 4, 3),
 ]
 
 

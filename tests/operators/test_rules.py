@@ -8,7 +8,7 @@ import pytest
 from operators.events import HOUR, MINUTE, SECOND
 from operators.policy import CLOSE, COOLDOWN, definition, effective, policy_of
 from operators.rule_errors import RuleError
-from operators.rules import EventCount, Ratio, Rule, ValueCount, ValuePercentile, load_rule_texts, load_rules
+from operators.rules import Anomaly, EventCount, Ratio, Rule, ValueCount, ValuePercentile, load_rule_texts, load_rules
 from operators.settings import NO_SETTINGS, Settings, SettingsError
 
 FULL = """
@@ -74,6 +74,10 @@ def test_defaults() -> None:
             "value_percentile: {percentile: 99, gte: 250, window: 5m, min_events: 20}",
             ValuePercentile(field="value", percentile=99, gte=250, window="5m", min_events=20),  # type: ignore[arg-type]
         ),
+        (
+            "anomaly: {bucket: 5m, window: 1d}",
+            Anomaly(bucket="5m", window="1d", level=0.001, min_history=24, min_events=5),  # type: ignore[arg-type]
+        ),
     ],
 )
 def test_thresholds(threshold: str, expected: object) -> None:
@@ -105,6 +109,9 @@ def test_thresholds(threshold: str, expected: object) -> None:
         (one("threshold:"), "rules[0].threshold: has no value"),
         (one("threshold: {}"), "expected exactly one of event_count,"),
         (one("threshold: {event_cont: {gte: 1}}"), 'did you mean "event_count"?'),
+        (one("threshold: {anomaly: {bucket: 5m, window: 1h}}"), "window must be 26 buckets or longer"),
+        (one("threshold: {anomaly: {bucket: 1s, window: 1d}}"), "window must be at most 10000 buckets long"),
+        (one("threshold: {anomaly: {bucket: 5m, window: 1d, level: 1.0}}"), "less than or equal to 0.5, got 1.0"),
         (one("threshold: {event_count: {gte: 1}}"), "rules[0].threshold.event_count.window: is missing"),
         (one("threshold: {event_count: {gte: 0, window: 5m}}"), "greater than or equal to 1, got 0"),
         (one("threshold: {event_count: {gte: '3', window: 5m}}"), "should be a valid integer, got '3'"),

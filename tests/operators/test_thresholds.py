@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+from fractions import Fraction
+from math import comb
 from typing import Any
 
+import numpy as np
 import pytest
 
+from operators.thresholds.anomaly import History, tail
 from tests.harness import (
     H,
     M,
+    anomaly,
     event_count,
     instant,
     play,
@@ -236,3 +241,80 @@ def test_a_ratio_exact_in_decimals_is_met() -> None:
     """3 of 10 is 0.3, although 0.3 has no exact double."""
     assert opened("0s witness x7\n1s x3", ratio(0.3, 10, M)) == ["1s"]
     assert opened("0s witness x9\n1s", ratio(0.1, 10, M)) == ["1s"]
+
+
+# ---------------------------------------------------------------- anomaly
+
+
+def steady(buckets: int, step: str = "1m") -> str:
+    """One event at the beginning of every minute."""
+    return "\n".join(f"{n}m" for n in range(buckets))
+
+
+def test_anomaly_opens_at_the_event_that_is_too_many() -> None:
+    """One a minute for half an hour; at a thousandth, the fifth other one within a minute is too many."""
+    burst = "\n".join(f"30m+{n}s" for n in range(1, 10))
+    assert opened(f"{steady(31)}\n{burst}", anomaly(M, H, 0.001, 24)) == ["30m+6s"]
+
+
+def test_anomaly_is_judged_by_the_keys_own_history() -> None:
+    """What is a burst for a quiet key is nothing to a busy one."""
+    burst = "\n".join(f"30m+{n}s" for n in range(1, 10))
+    busy = "\n".join(f"{n}m+{s}s" for n in range(30) for s in range(0, 60, 6))
+    assert opened(f"{busy}\n30m\n{burst}", anomaly(M, H, 0.001, 24)) == []
+
+
+def test_anomaly_takes_clumps_for_what_they_are() -> None:
+    """The same mean in bursts: another burst is no news."""
+    clumps = "\n".join(f"{n}m+30s x8" for n in range(0, 40, 4))
+    assert opened(f"{clumps}\n40m+30s x8", anomaly(M, H, 0.001, 24, 6)) == []
+
+
+def test_anomaly_counts_empty_buckets() -> None:
+    """A key that had one event an hour ago had a quiet hour."""
+    assert opened("0s\n59m x3", anomaly(M, H, 0.001, 24)) == ["59m"]
+
+
+@pytest.mark.parametrize(("edge", "opens"), [("-1us", False), ("", True), ("+1us", True)])
+def test_anomaly_waits_for_its_history(edge: str, opens: bool) -> None:
+    """A key seen for the first time cannot be unusual: buckets begin behind its first event and end before the last."""
+    last = 26 * M - 1  # the first instant at which 24 minutes after the first event's own are over for a minute
+    script = f"0s\n{last}us{edge} x4"
+    assert bool(opened(script, anomaly(M, H, 0.01, 24))) is opens
+
+
+def test_anomaly_waits_for_enough_events() -> None:
+    assert opened("0s\n59m\n59m+1s\n59m+2s\n59m+3s", anomaly(M, H, 0.1, 24, 4)) == ["59m+3s"]
+
+
+@pytest.mark.parametrize(("edge", "opens"), [("-1us", True), ("", False), ("+1us", False)])
+def test_the_last_bucket_of_an_anomaly_is_open_on_the_left(edge: str, opens: bool) -> None:
+    """(at - bucket, at], as all windows are."""
+    assert bool(opened(f"0s\n50m+30s\n51m+30s{edge}", anomaly(M, H, 0.05, 24, 2))) is opens
+
+
+def test_an_incident_of_an_anomaly_is_no_history_of_the_next() -> None:
+    """A burst does not make the next one usual; but a history must be there again."""
+    script = "\n".join(["0s", "59m x5", *(f"{n}m" for n in range(95, 130)), "130m x8"])
+    assert opened(script, anomaly(M, H, 0.001, 24)) == ["59m", "130m"]
+
+
+def test_an_anomaly_in_a_steady_key_is_as_rare_as_its_level_says() -> None:
+    """Of the events of a random key with a constant rate, a share of `level` may find too many before them."""
+    random = np.random.default_rng(1)
+    at = np.sort(random.integers(0, 2000 * M, 20_000))
+    history = History(anomaly(M, 60 * M, 0.01, 24), np.zeros(len(at), np.int64), at)
+    begin = np.searchsorted(at, at - 60 * M, side="right")
+    p = history.p_values(begin, np.arange(len(at)) + 1)
+    judged = p <= 1.0
+    assert judged.mean() > 0.95
+    for level in (0.1, 0.01, 0.001):
+        assert 0.3 * level <= (p[judged] <= level).mean() <= 1.6 * level
+
+
+@pytest.mark.parametrize(("count", "mean", "size"), [(0, 2.0, 3.0), (1, 2.0, 3.0), (7, 2.0, 3.0), (40, 60.0, 900.0)])
+def test_the_tail_is_that_of_the_negative_binomial(count: int, mean: float, size: float) -> None:
+    """Against the definition, in exact binomial coefficients."""
+    odds = Fraction(mean) / (Fraction(mean) + Fraction(size))
+    fewer = sum(comb(k + int(size) - 1, k) * odds**k * (1 - odds) ** int(size) for k in range(count))
+    assert tail(count, mean, size) == pytest.approx(float(1 - fewer), rel=1e-9)

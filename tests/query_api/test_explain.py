@@ -8,7 +8,7 @@ import pytest
 from duckdb import DuckDBPyConnection
 
 from operators.events import TIMESTAMP
-from operators.rules import EventCount, Ratio, ThresholdSpec, ValueAvg, ValueCount, ValuePercentile, ValueSum
+from operators.rules import Anomaly, EventCount, Ratio, ThresholdSpec, ValueAvg, ValueCount, ValuePercentile, ValueSum
 from query_api.explain import explain_incident
 from query_api.fetch import QueryError
 from query_api.incidents import get_incident
@@ -75,6 +75,23 @@ def test_why_not_says_what_it_does_not_know(con: DuckDBPyConnection, source: str
     """A typing mistake must not look like "no events"."""
     with pytest.raises(QueryError, match=says):
         why_not(con, source, rule, t(6))
+
+
+def test_an_anomaly_is_measured_by_its_probability() -> None:
+    """One event a minute for half an hour, then eight at once: how improbable that is, and what the window holds."""
+    minutes = [*range(30), *[30 + n / 100 for n in range(8)]]
+    frame = pl.DataFrame({"at": [t(minute) for minute in minutes]}).select(
+        pl.col("at").cast(TIMESTAMP),
+        pl.lit("k").alias("group_key"), pl.lit(0, pl.Int8).alias("kind"), pl.lit(None, pl.Float64).alias("measure"),
+        pl.lit("p").alias("partition"), pl.int_range(pl.len()).alias("position"),
+    )  # fmt: skip
+    spec = Anomaly(bucket="1m", window="1h", level=0.01)  # type: ignore[arg-type]
+    best = best_reached(frame, spec, t(0), t(40))
+    assert best is not None
+    assert best.met
+    assert 0.99 < best.value < 1.0
+    assert (best.needed, best.volume, best.least_volume, len(best.events)) == (0.99, 8, 5, 38)
+    assert best_reached(frame.head(30), spec, t(0), t(40)) is None
 
 
 MINUTE = 60_000_000

@@ -7,12 +7,14 @@ other's being there, asks, and says what is wrong with the answer.
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from itertools import count
 from typing import Any
 
 import httpx
 import pytest
 
+from connectors.control import Found
 from flows.live import LivePipeline
 from operators.rollup import warm
 from query_api import channels, reading
@@ -151,6 +153,78 @@ def _revoke_key(world: World) -> None:
     made = world.service.control.access_keys.create(world.theirs.id, "Theirs", ["logs:read"])
     assert world.ask("DELETE", f"/v1/keys/{made.info.id}").status_code == 404
     assert [one["id"] for one in _keys_of_theirs(world)] == [made.info.id]
+
+
+def _their_identity(world: World) -> None:
+    """An identity of theirs that was denied something just now."""
+    event = {"stream": "identity", "source": "nhi_secret", "type": "tool_attempt", "code": "denied", "id": "denied"}
+    world.they("POST", "/api/v1/events", event)
+
+
+def _their_anomaly(world: World) -> str:
+    """An anomaly of theirs; its id."""
+    found = Found(
+        "anom_secret", "nhi_secret", "secret", "spend_burst", "high", datetime(2026, 4, 30, tzinfo=UTC), 0.999, {}
+    )
+    world.service.control.anomalies.record(world.theirs.id, [found])
+    return found.id
+
+
+def _identities(path: str) -> Case:
+    def is_empty(world: World) -> None:
+        _their_identity(world)
+        for query in ("", "?environment=live", "?guardian_id=secret"):
+            assert world.ask("GET", f"{path}{query}").json()["data"] == [], query
+        assert [one["nhi_id"] for one in world.they("GET", path)] == ["nhi_secret"]
+
+    return is_empty
+
+
+def _identity(path: str) -> Case:
+    def is_missing(world: World) -> None:
+        _their_identity(world)
+        assert world.ask("GET", path).status_code == 404
+        assert world.service.get(path, headers=world.theirs.by_key).status_code == 200
+
+    return is_missing
+
+
+for _name in ("nhi-risk", "nhi-observability", "nhi-posture"):
+    case(f"GET /v1/analytics/{_name}")(_identities(f"/v1/analytics/{_name}"))
+for _name in ("", "/history"):
+    _where = "/v1/analytics/nhi-risk-assessment/{id}" + _name
+    case(f"GET {_where}")(_identity(_where.format(id="nhi_secret")))
+
+
+@case("GET /v1/analytics/nhi-anomalies")
+def _anomalies(world: World) -> None:
+    _their_anomaly(world)
+    assert world.ask("GET", "/v1/analytics/nhi-anomalies?status=all").json()["data"] == []
+    assert len(world.they("GET", "/v1/analytics/nhi-anomalies")) == 1
+
+
+@case("POST /v1/analytics/nhi-anomalies/{id}/ack")
+def _acknowledge(world: World) -> None:
+    assert world.ask("POST", f"/v1/analytics/nhi-anomalies/{_their_anomaly(world)}/ack").status_code == 404
+    assert [one["status"] for one in world.they("GET", "/v1/analytics/nhi-anomalies")] == ["open"]
+
+
+@case("POST /v1/analytics/nhi-risk/detect-anomalies")
+def _detect(world: World) -> None:
+    _their_identity(world)
+    _their_anomaly(world)
+    job = world.ask("POST", "/v1/analytics/nhi-risk/detect-anomalies", {"workspace": world.theirs.id}).json()["job_id"]
+    world.service.run_jobs()
+    done = world.ask("GET", f"/v1/analytics/nhi-risk/detect-anomalies/{job}").json()
+    assert done["result"] == {"identities": 0, "anomalies": 0, "new": 0}
+
+
+@case("GET /v1/analytics/nhi-risk/detect-anomalies/{job_id}")
+def _detection(world: World) -> None:
+    where = "/v1/analytics/nhi-risk/detect-anomalies"
+    theirs = world.service.post(where, headers=world.theirs.by_key).json()["job_id"]
+    assert world.ask("GET", f"{where}/{theirs}").status_code == 404
+    assert world.service.get(f"{where}/{theirs}", headers=world.theirs.by_key).status_code == 200
 
 
 @case("PUT /api/v1/workspaces/me/channels/{provider}")

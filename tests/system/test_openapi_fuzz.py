@@ -24,7 +24,7 @@ from hypothesis import HealthCheck, assume, given, settings
 from hypothesis.errors import Unsatisfiable
 from schemathesis.specs.openapi import checks as openapi
 
-from connectors.control import Control
+from connectors.control import Control, Found
 from flows.live import LivePipeline
 from operators.rollup import warm
 from query_api import channels, reading
@@ -75,7 +75,13 @@ class World:
         body = json.dumps(call | {"time": datetime.now(UTC).isoformat()}).encode()
         asyncio.run(self.pipeline.submit([body], self.workspace, detail=False, timeout=PATIENCE))
         rollup = self.control.jobs.create(self.workspace, "rollup", {"start": 0, "end": 60_000_000}).id
+        self._identity()
         self.known = {
+            "/v1/analytics/nhi-risk-assessment": "nhi_ci",
+            "/v1/analytics/nhi-anomalies": "anom_known",
+            "/v1/analytics/nhi-risk/detect-anomalies": self.control.jobs.create(
+                self.workspace, "nhi_anomalies", {"from": 0, "to": 1}
+            ).id,
             "/api/v1/incidents": self.incident,
             "/api/v1/patterns": "auth_failure",
             "/api/v1/tenants": self.tenant,
@@ -89,8 +95,17 @@ class World:
             "/api/v1/auth/login": {"email": EMAIL, "password": PASSWORD},
             "/api/v1/auth/token": {"workspaceId": self.workspace},
             "/api/v1/workspaces/me/channels/{provider}": {"config": {"routingKey": "0123456789abcdef" * 2}},
+            "/v1/analytics/nhi-risk/detect-anomalies": {"from": "2026-05-01T00:00:00Z", "to": "2026-05-02T00:00:00Z"},
             "/v1/mcp/analytics/rollup": {"from": "2026-05-01T00:00:00Z", "to": "2026-05-01T23:59:59Z"},
         }
+
+    def _identity(self) -> None:
+        """An identity, and what was unusual about it."""
+        event = {"stream": "identity", "source": "nhi_ci", "type": "tool_attempt", "code": "denied", "id": "denied"}
+        body = json.dumps(event | {"time": datetime.now(UTC).isoformat()}).encode()
+        asyncio.run(self.pipeline.submit([body], self.workspace, detail=True, timeout=PATIENCE))
+        found = Found("anom_known", "nhi_ci", None, "spend_burst", "high", datetime.now(UTC), 0.999, {})
+        self.control.anomalies.record(self.workspace, [found])
 
     def close(self) -> None:
         reading.close(self.pipeline)
