@@ -11,7 +11,7 @@ from prometheus_client import CollectorRegistry, GCCollector, PlatformCollector,
 from connectors import rulefiles
 from connectors.control import Control
 from operators.rules import Rule, in_order
-from query_api import auth, channels, docs_page, errors, health, ingest, integrations, tenants, workspaces
+from query_api import auth, channels, docs_page, errors, health, ingest, integrations, sql_endpoint, tenants, workspaces
 from query_api.access import Access
 from query_api.bounds import Bounds
 from query_api.http_metrics import HttpMetrics
@@ -26,6 +26,7 @@ from query_api.settings import ServiceSettings
 ROUTERS: tuple[APIRouter, ...] = (
     ingest.router,
     integrations.router,
+    sql_endpoint.router,
     workspaces.router,
     channels.router,
     tenants.router,
@@ -42,6 +43,7 @@ _TAGS = [
     {"name": "Events", "description": "What comes in, and what an incident counted."},
     {"name": "Incidents", "description": "What became of it."},
     {"name": "Stream", "description": "Steps and alerts as they happen."},
+    {"name": "SQL", "description": "Whatever else one wants to know."},
     {"name": "Patterns", "description": "When incidents open, and when they alert."},
     {"name": "Authentication", "description": "People and their tokens."},
     {"name": "Workspaces", "description": "An isolated customer, its key and its windows."},

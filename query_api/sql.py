@@ -5,9 +5,7 @@ import polars as pl
 from duckdb import DuckDBPyConnection
 
 from query_api.fetch import QueryError
-
-# Of these EXPLAIN could still wrap something that writes; the connection itself is read-only as well.
-_ASKING = {duckdb.StatementType.SELECT, duckdb.StatementType.EXPLAIN}
+from query_api.statement import StatementError, reading_statement
 
 
 def run_sql(con: DuckDBPyConnection, text: str) -> pl.DataFrame:
@@ -16,13 +14,8 @@ def run_sql(con: DuckDBPyConnection, text: str) -> pl.DataFrame:
     con: a connection from `connectors.reader`, which neither writes nor reads other files.
     """
     try:
-        statements = con.extract_statements(text)
-        if len(statements) != 1:
-            raise QueryError(f"expected one SQL statement, got {len(statements)}")
-        if statements[0].type not in _ASKING:
-            raise QueryError(f"only statements that read are possible, not {statements[0].type.name}")
-        return _frame(con.sql(statements[0]))
-    except duckdb.Error as wrong:
+        return _frame(con.sql(reading_statement(text)))
+    except (duckdb.Error, StatementError) as wrong:
         raise QueryError(str(wrong).strip()) from wrong
 
 
