@@ -15,7 +15,7 @@ import pyarrow as pa
 
 from connectors.event_catalogue import HOT
 from connectors.manifest import Manifest
-from connectors.schema import TABLES, column_list, create_table
+from connectors.schema import TABLES, column_list, create_table, no_rows
 
 _ITS_INCIDENTS = "t.incident_id IN (SELECT i.id FROM incidents i WHERE i.workspace = $workspace)"
 _OWN = "t.workspace = $workspace"
@@ -72,7 +72,8 @@ def shares(con: duckdb.DuckDBPyConnection, workspace: str, names: Iterable[str])
     for name in names:
         sources, files = ([name], ()) if name != "events" else _events(con)
         columns = column_list(TABLES[name])
-        every = " UNION ALL ".join(f'SELECT {columns} FROM "{source}"' for source in sources)
+        selects = [f'SELECT {columns} FROM "{source}"' for source in sources]
+        every = " UNION ALL ".join(selects) or no_rows(TABLES[name])
         select = f"SELECT {columns} FROM ({every}) t WHERE {SHARES[name]}"
         rows = con.sql(select, params={"workspace": workspace}).to_arrow_reader(_BATCH)
         yield Share(name, rows, tuple(files))
@@ -85,6 +86,6 @@ def _events(con: duckdb.DuckDBPyConnection) -> tuple[list[str], Iterable[File]]:
     there = {name for (name,) in con.execute(names).fetchall()}
     if HOT not in there:  # a lake: as of its last publication
         listed = Manifest.read(Path(data) / "lake").events
-        return ["events"] if not listed else [], [File(f"{data}/{path}") for path in listed]
+        return [], [File(f"{data}/{path}") for path in listed]
     rows = con.execute("SELECT path, epoch_us(first_at), epoch_us(last_at) FROM event_files ORDER BY path").fetchall()
     return [HOT, *({_UNWRITTEN} & there)], [File(f"{data}/{path}", first, last) for path, first, last in rows]

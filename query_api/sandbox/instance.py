@@ -71,7 +71,7 @@ def attach_files(con: duckdb.DuckDBPyConnection, workspace: str, files: Sequence
         schema = kind.inspect(files[0][0], _LOCAL)
         fragments = [kind.make_fragment(path, _LOCAL, _between(schema, *bounds)) for path, *bounds in files]
         every = ds.FileSystemDataset(fragments, schema, kind, _LOCAL)
-    except OSError as wrong:
+    except (OSError, pa.ArrowException) as wrong:
         raise Gone from wrong
     _show_events(con, every.filter(pc.field("workspace") == workspace))
 

@@ -21,6 +21,12 @@ from query_api.sandbox.messages import Answer, Question, Reason, receive, send
 _ROOT = Path(__file__).parents[2]
 # What an interpreter may need to start; nothing of what the service was told.
 _ENVIRONMENT = ("PATH", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH", "PYTHONHOME", "SYSTEMROOT")
+_SETTING = {
+    "HOME": "/nonexistent",
+    "TZ": "UTC",
+    "LC_ALL": "C.UTF-8",
+    "ARROW_DEFAULT_MEMORY_POOL": "system",  # the default one reserves a gigabyte, which would count as taken
+}
 _DIED = "The statement was ended: it needed more than {memory} of memory."
 
 
@@ -138,7 +144,7 @@ class Process:
         self._process = subprocess.Popen(
             [sys.executable, "-m", "query_api.sandbox.worker"],
             cwd=_ROOT,
-            env=environment | {"HOME": "/nonexistent", "TZ": "UTC", "LC_ALL": "C.UTF-8"},
+            env=environment | _SETTING,
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,

@@ -21,10 +21,10 @@ from query_api.sandbox.messages import Answer, Question, Reason, receive, send
 from query_api.statement import StatementError, reading_statement
 
 # Beside what DuckDB counts: the interpreter, files as they are read, the values of functions, the answer.
-BESIDE = 1 << 30
+BESIDE = 768 << 20
 _LONGEST = 2_000  # characters of a reason
 _LARGE = f"The answer is larger than {ANSWER_BYTES >> 20} MB: ask for fewer rows or columns."
-_GONE = "Files of events were replaced while the statement ran. Ask again."
+_GONE = "Files of events cannot be read: they were replaced while the statement ran. Ask again."
 
 
 def main() -> None:
