@@ -13,22 +13,18 @@ class StatementError(ValueError):
 
 def reading_statement(text: str) -> str:
     """Return the statement without what ends it. Raises StatementError, and duckdb.Error where it is no SQL."""
-    statements = _parsed(text)
+    statements = duckdb.extract_statements(text)
     if len(statements) != 1:
         raise StatementError(f"expected one SQL statement, got {len(statements)}")
-    if statements[0].type not in _ASKING:
-        name = statements[0].type.name
-        raise StatementError(f"only statements that read are possible, not {_SEVERAL.get(name, name)}")
+    try:
+        kind = statements[0].type
+    except ValueError as wrong:  # one that DuckDB has and its Python module does not
+        raise StatementError("only statements that read are possible") from wrong
+    if kind not in _ASKING:
+        raise StatementError(f"only statements that read are possible, not {_SEVERAL.get(kind.name, kind.name)}")
     end = len(text.encode())
-    for begin, kind in reversed(duckdb.tokenize(text)):
-        if kind != duckdb.token_type.comment and text.encode()[begin : begin + 1] != b";":
+    for begin, token in reversed(duckdb.tokenize(text)):
+        if token != duckdb.token_type.comment and text.encode()[begin : begin + 1] != b";":
             break
         end = begin
     return text.encode()[:end].decode()
-
-
-def _parsed(text: str) -> list[duckdb.Statement]:
-    try:
-        return duckdb.extract_statements(text)
-    except ValueError as wrong:  # a kind of statement that the Python module does not know
-        raise StatementError("only statements that read are possible") from wrong

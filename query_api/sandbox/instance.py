@@ -16,6 +16,8 @@ THREADS = 2
 _ROWS = "unfiled.events"
 # Few values each: read as what they are in the file, a dictionary, which is twice as fast.
 _REPEATING = ["workspace", "stream", "source", "type", "severity", "partition", "rule_id", "confidence"]
+# Whatever path these name, the statement named it.
+_ABOUT_THE_TEXT = (duckdb.ParserException, duckdb.BinderException, duckdb.CatalogException, duckdb.PermissionException)
 _LOCAL = pyarrow.fs.LocalFileSystem()
 
 
@@ -85,6 +87,8 @@ def lock(con: duckdb.DuckDBPyConnection) -> None:
 
 def gone(wrong: Exception, files: Sequence[Any]) -> bool:
     """Whether an error is that a file could not be read. Its text would tell where our files are."""
+    if isinstance(wrong, _ABOUT_THE_TEXT):
+        return False
     roots = {str(Path(path).parents[1]) for path, *_ in files}
     return any(root in str(wrong) for root in roots)
 
