@@ -17,7 +17,7 @@ class Envelope(BaseModel, Generic[T]):
     data: T
 
 
-class Problem(BaseModel):
+class Refusal(BaseModel):
     """Every error. errorCode: 1 NotFound, 2 Unauthorized, 3 Forbidden, 4 ValidationError, 5 Conflict, 6 RateLimited,
     7 PayloadTooLarge, 8 Unavailable, 9 Internal, 10 Unprocessable, 11 Timeout."""
 
@@ -69,7 +69,7 @@ def problems(*also: int) -> dict[int | str, dict[str, Any]]:
     for status in sorted({*ALWAYS, *also}):
         description, code, message = _PROBLEMS[status]
         body = {"isSuccess": False, "errorCode": code, "message": message}
-        found[status] = {"description": description, **_content(Problem, body)}
+        found[status] = {"description": description, **_content(Refusal, body)}
         if status in (429, 503):
             found[status]["headers"] = _RETRY_AFTER
     return found

@@ -13,6 +13,7 @@ from typing import Any
 import httpx
 import pytest
 
+from connectors.workspace_rows import SHARES
 from flows.live import LivePipeline
 from query_api import channels, reading
 from query_api.integrations_feed import close_streams
@@ -277,6 +278,19 @@ def _trends(world: World) -> None:
     world.their_incident()
     assert world.ask("GET", "/api/v1/workspaces/trends").json()["data"]["patterns"] == []
     assert world.they("GET", "/api/v1/workspaces/trends")["patterns"] != []
+
+
+@case("POST /v1/sql")
+def _sql(world: World) -> None:
+    theirs = world.their_incident()
+    for table in SHARES:
+        answer = world.ask("POST", "/v1/sql", {"sql": f"FROM {table}"})
+        assert (answer.status_code, answer.json()["rows"]) == (200, []), table
+    named = {"sql": "SELECT * FROM incidents WHERE id = $id OR workspace = $ws"}
+    answer = world.ask("POST", "/v1/sql", named | {"parameters": {"id": theirs, "ws": world.theirs.id}})
+    assert answer.json()["rows"] == []
+    asked = world.service.post("/v1/sql", headers=world.theirs.by_key, json={"sql": "SELECT id FROM incidents"})
+    assert asked.json()["rows"] == [[theirs]]
 
 
 @case("GET /api/v1/stream")

@@ -79,9 +79,11 @@ class World:
             "/api/v1/auth/login": {"email": EMAIL, "password": PASSWORD},
             "/api/v1/auth/token": {"workspaceId": self.workspace},
             "/api/v1/workspaces/me/channels/{provider}": {"config": {"routingKey": "0123456789abcdef" * 2}},
+            "/v1/sql": {"sql": "SELECT id, opened_at FROM incidents", "limit": 10},
         }
 
     def close(self) -> None:
+        self.app.state.services.places.close()
         reading.close(self.pipeline)
         self.control.close()
         self.pipeline.stop()
