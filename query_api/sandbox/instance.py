@@ -25,6 +25,13 @@ class Gone(Exception):
     """A file of events is not there any more."""
 
 
+class _Files(ds.FileSystemDataset):  # type: ignore[misc]  # of a package without types
+    """Files that are read a little ahead, not a lot: else ten rows of large payloads would take gigabytes."""
+
+    def scanner(self, **wanted: Any) -> ds.Scanner:
+        return super().scanner(**wanted, batch_size=16_384, batch_readahead=4, fragment_readahead=1)
+
+
 def opened(memory: str, definitions: Mapping[str, str]) -> duckdb.DuckDBPyConnection:
     """Return an empty instance with these tables. memory: what it may take, `512MB`."""
     con = duckdb.connect(
@@ -72,7 +79,7 @@ def attach_files(con: duckdb.DuckDBPyConnection, workspace: str, files: Sequence
         kind = ds.ParquetFileFormat(read_options=ds.ParquetReadOptions(dictionary_columns=_REPEATING))
         schema = kind.inspect(files[0][0], _LOCAL)
         fragments = [kind.make_fragment(path, _LOCAL, _between(schema, *bounds)) for path, *bounds in files]
-        every = ds.FileSystemDataset(fragments, schema, kind, _LOCAL)
+        every = _Files(fragments, schema, kind, _LOCAL)
     except (OSError, pa.ArrowException) as wrong:
         raise Gone from wrong
     _show_events(con, every.filter(pc.field("workspace") == workspace))

@@ -25,7 +25,9 @@ _SETTING = {
     "HOME": "/nonexistent",
     "TZ": "UTC",
     "LC_ALL": "C.UTF-8",
-    "ARROW_DEFAULT_MEMORY_POOL": "system",  # the default one reserves a gigabyte, which would count as taken
+    # Both take what is needed, and not a gigabyte to begin with, which would count as taken.
+    "ARROW_DEFAULT_MEMORY_POOL": "system",
+    "MALLOC_ARENA_MAX": "2",
 }
 _DIED = "The statement was ended: it needed more than {memory} of memory."
 

@@ -5,6 +5,7 @@ the service does.
 """
 
 import os
+import re
 import resource
 import sys
 import threading
@@ -21,8 +22,9 @@ from query_api.sandbox.messages import Answer, Question, Reason, receive, send
 from query_api.statement import StatementError, reading_statement
 
 # Beside what DuckDB counts: the interpreter, files as they are read, the values of functions, the answer.
-BESIDE = 768 << 20
+BESIDE = 1 << 30
 _LONGEST = 2_000  # characters of a reason
+_OUT_OF_MEMORY = re.compile(r"out of memory|bad_alloc|malloc of size", re.IGNORECASE)
 _LARGE = f"The answer is larger than {ANSWER_BYTES >> 20} MB: ask for fewer rows or columns."
 _GONE = "Files of events cannot be read: they were replaced while the statement ran. Ask again."
 
@@ -128,7 +130,7 @@ def _bytes(memory: str) -> int:
 def _reason(wrong: BaseException, question: Question, files: Sequence[Any]) -> tuple[Reason, str]:
     if isinstance(wrong, TooLargeError):
         return "large", _LARGE
-    if isinstance(wrong, (duckdb.OutOfMemoryException, MemoryError)) or "bad_alloc" in str(wrong):
+    if isinstance(wrong, (duckdb.OutOfMemoryException, MemoryError)) or _OUT_OF_MEMORY.search(str(wrong)):
         return "memory", (
             f"The statement needs more than {question.memory} of memory: filter or aggregate earlier, or select fewer "
             "columns."

@@ -31,6 +31,9 @@ from tests.query_api.sql_world import SECRET, SqlWorld, sql_world
 from tests.stores import event, incident, make_store, rows
 
 ARROW = "application/vnd.apache.arrow.stream"
+# The block of statements in docs/sql.md.
+PAGE = Path(__file__).resolve().parents[2] / "docs/sql.md"
+EXAMPLES = PAGE.read_text().split("```sql\n")[1].split("```")[0]
 ENDLESS = "SELECT count(*) FROM range(10_000_000) a, range(10_000_000) b WHERE a.range * b.range % 7 = 3"
 # One call of one function: nothing inside DuckDB can stop it.
 STUBBORN = "SELECT levenshtein(repeat('a', 300000), repeat('b', 300000))"
@@ -137,6 +140,12 @@ def test_parameters(world: SqlWorld) -> None:
     for sql, given in (("SELECT $a", {}), ("SELECT 1", {"a": 1}), ("SELECT $a", {"b": 1})):
         answer = world.ask(sql, parameters=given)
         assert (answer.status_code, "arameter" in answer.json()["detail"]) == (400, True), sql
+
+
+@pytest.mark.parametrize("sql", [one.strip() for one in EXAMPLES.split(";") if one.strip()], ids=lambda sql: sql[:40])
+def test_the_examples_of_the_documentation(world: SqlWorld, sql: str) -> None:
+    """People paste them."""
+    assert world.ask(sql).status_code == 200
 
 
 # ------------------------------------------------------------ how it is told
