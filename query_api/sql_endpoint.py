@@ -1,10 +1,13 @@
 """POST /v1/sql: a workspace's own rows, asked in SQL."""
 
 import asyncio
+from collections.abc import Coroutine
 from typing import Annotated, Any
 
+import orjson
 from fastapi import APIRouter, Request, Response
-from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr
+from starlette.requests import ClientDisconnect
 
 from query_api.caller import CallerDep
 from query_api.envelope import ApiError, ErrorCode
@@ -34,6 +37,15 @@ _SHARE = 0.95
 Scalar = StrictStr | StrictBool | StrictInt | StrictFloat | None
 
 
+def _sendable(values: dict[str, Scalar] | None) -> dict[str, Scalar] | None:
+    """Raises ValueError for what cannot be put into words of 64 bits or Unicode."""
+    try:
+        orjson.dumps(values)
+    except (TypeError, ValueError):
+        raise ValueError("parameters must be text in Unicode, or numbers of at most 64 bits.") from None
+    return values
+
+
 class Statement(BaseModel):
     """One SQL statement that reads."""
 
@@ -51,6 +63,7 @@ class Statement(BaseModel):
     ]  # fmt: skip
     parameters: Annotated[
         dict[str, Scalar] | None,
+        AfterValidator(_sendable),
         Field(description="Values of its `$name` parameters.", examples=[{"since": "2025-03-01T00:00:00Z"}]),
     ] = None
     limit: Annotated[
@@ -119,7 +132,7 @@ async def sql(body: Statement, caller: CallerDep, services: ServicesDep, request
         memory=settings.sql_memory,
         seconds=min(settings.sql_seconds, _SHARE * settings.deadline_seconds),
     )
-    found = await _ask(services, caller.workspace, question)
+    found = await _while_there(request, _ask(services, caller.workspace, question))
     headers = {"X-Truncated": str(found.truncated).lower()}
     return Response(found.body, headers=headers, media_type=_MEDIA[form])
 
@@ -132,6 +145,26 @@ def wanted(accept: str) -> Form:
             if kind == media:
                 return form
     return "json"
+
+
+async def _while_there(request: Request, asking: Coroutine[Any, Any, Answer]) -> Answer:
+    """Wait for an answer, as long as somebody waits for ours. Raises ClientDisconnect."""
+    asked, left = asyncio.create_task(asking), asyncio.create_task(_left(request))
+    try:
+        await asyncio.wait({asked, left}, return_when=asyncio.FIRST_COMPLETED)
+        if not asked.done():
+            raise ClientDisconnect
+        return await asked
+    finally:
+        left.cancel()
+        asked.cancel()
+        await asyncio.wait({asked, left})
+
+
+async def _left(request: Request) -> None:
+    """Wait until the client goes away; its body has been read."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 async def _ask(services: Services, workspace: str, question: Question) -> Answer:

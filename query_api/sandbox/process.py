@@ -77,7 +77,7 @@ class Process:
         body = self._pipes()[1].read(size)
         if len(body) < size:
             raise self._died()
-        self.clean = True
+        self.clean = not self._killed
         return Answer(body, said["rows"], said["truncated"])
 
     def kill(self) -> None:
@@ -125,7 +125,7 @@ class Process:
             message: Any = said["message"]
             reason: Any = said["reason"]
             # Refused and ready for another one, or about to end: the next question finds out.
-            self.clean = True
+            self.clean = not self._killed
             raise Refused(reason, message)
         return said
 

@@ -5,9 +5,10 @@ from __future__ import annotations
 import asyncio
 import csv
 import io
-import os
+import json
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -342,25 +343,48 @@ def test_all_places_taken_is_503(hasty: SqlWorld, monkeypatch: pytest.MonkeyPatc
     assert hasty.service.runner.run(ask_all()) == [503, 504, 504]
 
 
-def test_who_goes_away_leaves_nothing_running(hasty: SqlWorld) -> None:
-    """A browser that is closed must not keep a core busy."""
-    services = hasty.service.app.state.services
+@pytest.mark.parametrize("how", ["cancelled", "disconnected"])
+def test_who_goes_away_leaves_nothing_running(hasty: SqlWorld, how: str) -> None:
+    """A browser that is closed must not keep a core busy, nor its workspace's place."""
+    body = json.dumps({"sql": STUBBORN}).encode()
+    headers = [(b"x-api-key", hasty.mine.key.encode()), (b"content-type", b"application/json")]
+    scope = {"type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": "POST", "scheme": "http",
+             "path": "/v1/sql", "raw_path": b"/v1/sql", "query_string": b"", "root_path": "", "headers": headers,
+             "client": ("192.0.2.1", 4711), "server": ("service", 80)}  # fmt: skip
+    gone, sent = asyncio.Event(), []
+
+    async def receive() -> dict[str, Any]:
+        nonlocal body
+        if body:
+            now, body = body, b""
+            return {"type": "http.request", "body": now, "more_body": False}
+        await gone.wait()
+        return {"type": "http.disconnect"}
+
+    async def send(message: Any) -> None:
+        sent.append(message)
 
     async def leave() -> None:
-        asked = hasty.service.client.post("/v1/sql", headers=hasty.mine.by_key, json={"sql": STUBBORN})
-        task = asyncio.create_task(asked)
-        await asyncio.sleep(0.7)
-        before = [process._process.pid for process in services.places._all if process._process]
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
+        asking = asyncio.create_task(hasty.service.app(scope, receive, send))
+        await asyncio.sleep(0.9)
+        before = pids(hasty)
+        began = time.monotonic()
+        asking.cancel() if how == "cancelled" else gone.set()
+        await asyncio.gather(asking, return_exceptions=True)
+        assert time.monotonic() - began < 0.3
         await asyncio.sleep(0.3)
-        alive = [process._process.pid for process in services.places._all if process._process]
-        ended = set(before) - set(alive)
+        ended = before - pids(hasty)
         assert len(ended) == 1
-        assert not any(os.path.exists(f"/proc/{pid}") for pid in ended)
+        assert not any(Path(f"/proc/{pid}").exists() for pid in ended)
 
     hasty.service.runner.run(leave())
+    assert not sent
     assert hasty.told("SELECT 1") == [[1]]
+
+
+def pids(world: SqlWorld) -> set[int]:
+    """The processes there are."""
+    return {one._process.pid for one in world.service.app.state.services.places._all if one._process}
 
 
 # ------------------------------------------------------------ who may, and what is no question
@@ -393,12 +417,18 @@ def test_questions_count_as_requests(tmp_path: Path) -> None:
     [({}, "sql is required."), ({"sql": ""}, "sql must have at least 1 character."), ({"sql": 1}, "sql must be"),
      ({"sql": "SELECT 1", "limit": 0}, "limit must be"), ({"sql": "SELECT 1", "parameters": [1]}, "parameters must be"),
      ({"sql": "SELECT 1", "workspace": "x"}, "workspace"),
+     ({"sql": "SELECT $a", "parameters": {"a": 1 << 70}}, "64 bits"),
+     ({"sql": "SELECT $a", "parameters": {"a": [1]}}, "parameters.a"),
+     ({"sql": "SELECT '\ud800'"}, "sql"),
+     ({"sql": "SELECT $a", "parameters": {"a": "\ud800"}}, "Unicode"),
+     ({"sql": "SELECT $a", "parameters": {"\ud800": 1}}, "parameters"),
      ({"sql": "SELECT " + "1" * 100_000}, "sql must have at most"),
      ([], "JSON object")],
 )  # fmt: skip
 def test_a_body_that_makes_no_sense(world: SqlWorld, body: Any, says: str) -> None:
     """Says which member."""
-    answer = world.service.post("/v1/sql", json=body, headers=world.mine.by_key)
+    headers = world.mine.by_key | {"Content-Type": "application/json"}
+    answer = world.service.post("/v1/sql", content=json.dumps(body), headers=headers)
     assert (answer.status_code, answer.headers["Content-Type"]) == (400, "application/problem+json")
     assert says in answer.json()["detail"]
 
@@ -476,7 +506,7 @@ def test_a_process_ends_with_its_service() -> None:
 def test_a_killed_process_stays_dead() -> None:
     """Who gave up must not find it running again."""
     process = Process()
-    process.begin(QUESTION)
+    process.begin(replace(QUESTION, sql=STUBBORN))
     process.kill()
     with pytest.raises(Refused):
         process.finish()
