@@ -6,6 +6,8 @@ import asyncio
 import csv
 import io
 import json
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -501,6 +503,27 @@ def test_a_process_ends_with_its_service() -> None:
     assert running.stdin is not None
     running.stdin.close()
     assert running.wait(10) == 0
+
+
+def test_a_busy_process_ends_with_its_service() -> None:
+    """Killed without a chance to tell it: nobody would ever end a statement that computes for an hour."""
+    service = """
+import dataclasses, os, time
+from query_api.sandbox.process import Process
+from tests.query_api.test_sql_endpoint import QUESTION, STUBBORN
+process = Process()
+process.begin(dataclasses.replace(QUESTION, sql=STUBBORN, seconds=3600.0))
+print(process._process.pid, flush=True)
+time.sleep(0.5)
+os._exit(9)
+"""
+    told = subprocess.run([sys.executable, "-c", service], cwd=PAGE.parents[1], capture_output=True, text=True)
+    assert told.returncode == 9, told.stderr
+    process = Path(f"/proc/{int(told.stdout)}")
+    until = time.monotonic() + 5
+    while process.exists() and "(zombie)" not in (process / "status").read_text() and time.monotonic() < until:
+        time.sleep(0.1)
+    assert time.monotonic() < until
 
 
 def test_a_killed_process_stays_dead() -> None:
