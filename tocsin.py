@@ -35,7 +35,7 @@ from connectors.store import StoreError
 from flows import cluster, progress, replay
 from flows.plan import SHARDS, Input, Plan
 from operators.durations import parse_duration
-from operators.events import DEFAULT_WORKSPACE, SEVERITIES
+from operators.events import DEFAULT_WORKSPACE, SECOND, SEVERITIES
 from operators.rule_errors import RuleError
 from operators.rules import Rule, in_order
 from query_api import as_json
@@ -48,7 +48,7 @@ from query_api.render import frame, plural
 from query_api.render_explain import show_explanation, show_rules, show_why_not
 from query_api.render_incidents import show_incidents, show_timeline
 from query_api.render_replay import show_summary
-from query_api.sql import run_sql
+from query_api.sql import ask as ask_sql
 from query_api.timeline import timeline
 from query_api.why_not import why_not
 
@@ -662,19 +662,33 @@ def sql(
     query: Annotated[
         str, typer.Argument(metavar="SELECT", help="One SQL statement that reads; `-` reads it from stdin.")
     ],
+    workspace: Annotated[
+        str | None, typer.Option("--workspace", help="See this workspace's rows and no others, as over HTTP.")
+    ] = None,
+    most: Annotated[int | None, typer.Option("--max-rows", min=1, help="Print at most so many rows.")] = None,
+    timeout: Annotated[
+        int | None, typer.Option("--timeout", parser=_duration, metavar="DURATION", help="Give up after so long: 30s.")
+    ] = None,
     json: Json = False,
     csv: Annotated[bool, typer.Option("--csv", help="Print CSV.")] = False,
     data: Data = DATA,
 ) -> None:
-    """Ask the store in SQL (DuckDB's); docs/store.md describes the tables. While a service writes: the lake.
+    """Ask the store in SQL (DuckDB's); docs/sql.md says how, docs/store.md which tables. While a service writes: the
+    lake.
 
     \b
     Examples:
       tocsin sql 'SELECT rule_id, count(*) FROM incidents GROUP BY ALL ORDER BY 2 DESC'
       tocsin sql 'DESCRIBE events'
       tocsin sql --csv 'FROM dead_letters' > bad.csv
+      tocsin sql --workspace shop --max-rows 20 --timeout 30s 'FROM events'
     """
-    rows = run_sql(open_reader(data).connection, sys.stdin.read() if query == "-" else query)
+    text = sys.stdin.read() if query == "-" else query
+    seconds = None if timeout is None else timeout / SECOND
+    found = ask_sql(open_reader(data).connection, text, workspace, most, seconds)
+    rows = found.rows
+    if found.truncated:
+        typer.echo(f"only the first {plural(rows.height, 'row')}; there are more", err=True)
     if json:
         typer.echo(as_json.rows(rows))
     elif csv:

@@ -24,6 +24,7 @@ from query_api import (
     keys,
     mcp,
     nhi,
+    sql_endpoint,
     tenants,
     workspaces,
 )
@@ -43,6 +44,7 @@ from query_api.settings import ServiceSettings
 ROUTERS: tuple[APIRouter, ...] = (
     ingest.router,
     integrations.router,
+    sql_endpoint.router,
     workspaces.router,
     keys.router,
     governance.router,
@@ -65,6 +67,7 @@ _TAGS = [
     {"name": "Events", "description": "What comes in, and what an incident counted."},
     {"name": "Incidents", "description": "What became of it."},
     {"name": "Stream", "description": "Steps and alerts as they happen."},
+    {"name": "SQL", "description": "Whatever else one wants to know."},
     {"name": "Patterns", "description": "When incidents open, and when they alert."},
     {"name": "Authentication", "description": "People and their tokens."},
     {"name": "Workspaces", "description": "An isolated customer, its key and its windows."},

@@ -76,6 +76,7 @@ def serve_until_told(
             control = Control.open(url, settings.secret_file or data / "secret.key")
             stack.callback(control.close)
             app = create_app(control, pipeline, settings, rules=pipeline.rules, registry=registry, log=log)
+            stack.callback(app.state.services.places.close)
             key = demo_key(control) if demo else None
             # Who asks while much comes in waits for the interpreter a dozen times a question.
             sys.setswitchinterval(SWITCH)

@@ -15,6 +15,7 @@ from query_api.jobs import JobQueue
 from query_api.logs import Log, make_log
 from query_api.pipeline import Pipeline
 from query_api.rates import Rates
+from query_api.sandbox.places import Places
 from query_api.settings import ServiceSettings
 
 
@@ -36,6 +37,8 @@ class Services:
     jobs: JobQueue = field(init=False)
     # Passwords hashed side by side: bounds what a flood of logins takes of memory and cores.
     hashing: asyncio.Semaphore = field(default_factory=lambda: asyncio.Semaphore(4), init=False)
+    # Where people's own SQL runs; whoever has made the services closes it.
+    places: Places = field(default_factory=Places, init=False)
     _locks: dict[str, asyncio.Lock] = field(default_factory=dict, init=False)
 
     def __post_init__(self) -> None:

@@ -31,6 +31,9 @@ class ServiceSettings(BaseModel):
     body_limit_bytes: Annotated[int, Field(ge=1_024)] = 32 << 20
     deadline_seconds: Annotated[float, Field(gt=0)] = 10.0
     max_concurrency: Annotated[int, Field(ge=1)] = 512
+    sql_seconds: Annotated[float, Field(gt=0)] = 9.0
+    sql_memory: Annotated[str, Field(pattern=r"^[1-9][0-9]*(MB|GB)$")] = "512MB"
+    sql_rows: Annotated[int, Field(ge=1)] = 10_000
     ready_lag_seconds: Annotated[float, Field(gt=0)] = 30.0
     log_format: Literal["auto", "json", "console"] = "auto"
     log_level: Literal["debug", "info", "warning", "error"] = "info"

@@ -98,6 +98,7 @@ class Service:
     def close(self) -> None:
         self.runner.run(self.client.aclose())
         self.runner.close()
+        self.app.state.services.places.close()
         self.control.close()
 
     def ask(self, method: str, path: str, **request: Any) -> httpx.Response:

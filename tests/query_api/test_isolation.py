@@ -15,6 +15,7 @@ import httpx
 import pytest
 
 from connectors.control import Found
+from connectors.workspace_rows import SHARES
 from flows.live import LivePipeline
 from operators.rollup import warm
 from query_api import channels, reading
@@ -391,6 +392,19 @@ def _query(world: World) -> None:
         assert answer.status_code == 400 or answer.json()["series"][0]["total"]["count"] == 0, other
     theirs = world.service.get(query, headers=world.theirs.by_key).json()
     assert theirs["series"][0]["key"] == {"source": "payments", "code": "401"}
+
+
+@case("POST /v1/sql")
+def _sql(world: World) -> None:
+    theirs = world.their_incident()
+    for table in SHARES:
+        answer = world.ask("POST", "/v1/sql", {"sql": f"FROM {table}"})
+        assert (answer.status_code, answer.json()["rows"]) == (200, []), table
+    named = {"sql": "SELECT * FROM incidents WHERE id = $id OR workspace = $ws"}
+    answer = world.ask("POST", "/v1/sql", named | {"parameters": {"id": theirs, "ws": world.theirs.id}})
+    assert answer.json()["rows"] == []
+    asked = world.service.post("/v1/sql", headers=world.theirs.by_key, json={"sql": "SELECT id FROM incidents"})
+    assert asked.json()["rows"] == [[theirs]]
 
 
 @case("GET /api/v1/stream")

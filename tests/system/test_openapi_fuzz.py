@@ -97,6 +97,7 @@ class World:
             "/api/v1/workspaces/me/channels/{provider}": {"config": {"routingKey": "0123456789abcdef" * 2}},
             "/v1/analytics/nhi-risk/detect-anomalies": {"from": "2026-05-01T00:00:00Z", "to": "2026-05-02T00:00:00Z"},
             "/v1/mcp/analytics/rollup": {"from": "2026-05-01T00:00:00Z", "to": "2026-05-01T23:59:59Z"},
+            "/v1/sql": {"sql": "SELECT id, opened_at FROM incidents", "limit": 10},
         }
 
     def _identity(self) -> None:
@@ -108,6 +109,7 @@ class World:
         self.control.anomalies.record(self.workspace, [found])
 
     def close(self) -> None:
+        self.app.state.services.places.close()
         reading.close(self.pipeline)
         self.control.close()
         self.pipeline.stop()
