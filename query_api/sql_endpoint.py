@@ -124,8 +124,8 @@ async def sql(
     """One statement that reads, over the rows of this workspace and no others.
 
     Tables: `events`, `claims`, `incidents`, `incident_tenants`, `transitions`, `alerts`, `rules`, `configurations`,
-    `rollup_1m`, `histogram_1m`. Files, the network, settings and other workspaces are out of reach. `Accept: text/csv` and `application/vnd.apache.arrow.stream` give
-    CSV and Arrow.
+    `rollup_1m`, `histogram_1m`. Files, the network, settings and other workspaces are out of reach. `Accept: text/csv`
+    and `application/vnd.apache.arrow.stream` give CSV and Arrow.
     """
     form = wanted(request.headers.get("accept", ""))
     settings = services.settings
