@@ -34,10 +34,16 @@ _TOLD = ", ".join(f'"{name}"' for name in ROLLUP)
 
 def write(con: duckdb.DuckDBPyConnection, events: pl.DataFrame) -> None:
     """Roll up what a flush brings, in its transaction. events: EVENTS columns."""
-    for part in events.partition_by("partition", maintain_order=True):
-        partition, offset = part["partition"][0], int(part["offset"].max())  # type: ignore[arg-type]
-        for name, rolled in zip(LEVELS, levels(part.select(READS)), strict=True):
-            _insert(con, name, *rolled.keyed(), partition, offset)
+    if not events.height:
+        return
+    needed = events.select("partition", "offset", *READS)
+    partition = needed["partition"]
+    # Most flushes are of one partition: then nothing is copied.
+    parts = [needed] if (partition == partition[0]).all() else needed.partition_by("partition", maintain_order=True)
+    for part in parts:
+        offset = int(part["offset"].max())  # type: ignore[arg-type]
+        for name, rolled in zip(LEVELS, levels(part), strict=True):
+            _insert(con, name, *rolled.keyed(), part["partition"][0], offset)
 
 
 def told(name: str) -> str:
