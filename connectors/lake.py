@@ -19,7 +19,7 @@ publication.
 import hashlib
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -27,7 +27,7 @@ import duckdb
 import polars as pl
 
 from connectors import event_catalogue as catalogue
-from connectors import rolled
+from connectors import rolled, rollup_files
 from connectors.event_files import events_select, root
 from connectors.manifest import Manifest
 from connectors.schema import TABLES, VIEWS, Table, column_list, no_rows
@@ -65,7 +65,7 @@ def publish(store: Store, data: Path, *, last: bool = False) -> Manifest:
     try:
         con.execute("BEGIN")  # one snapshot: rows, files and positions fit together
         positions = dict(con.execute("SELECT partition, next_offset FROM positions").fetchall())
-        events = catalogue.paths(con)
+        events, minutes = catalogue.paths(con), rollup_files.paths(con)
         _stage(con, staging, number, before.positions)
         days = rolled.days(con)
         for day in days:
@@ -81,17 +81,26 @@ def publish(store: Store, data: Path, *, last: bool = False) -> Manifest:
     shutil.rmtree(staging)
     for day in set(before.rollups).difference(days):  # a resumed run took it back
         shutil.rmtree(lake / "rollup_1m" / f"date={day}", ignore_errors=True)
-    views = view_statements(data, events)
+    views = view_statements(data, events, minutes)
     digest = hashlib.blake2b("\n".join(views).encode(), digest_size=8).hexdigest()
     if digest != before.views or not (data / "analyst.duckdb").exists():
         # The files it names must outlive a crash between these two lines, whatever a resumed run takes back.
-        replace(before, kept={**kept, **dict.fromkeys(events, number)}).write(lake)
+        both = tuple(dict.fromkeys((*before.rollup_files, *minutes)))
+        replace(before, kept={**kept, **dict.fromkeys(events, number)}, rollup_files=both).write(lake)
         _write_views(data, views)
     kept = {path: since for path, since in kept.items() if path not in events}
     kept |= dict.fromkeys(set(before.events).difference(events), number)
     # A store that resumed may be behind what was published; the rows come again as they were.
     reached = {name: max(offset, before.positions.get(name, 0)) for name, offset in positions.items()}
-    manifest = Manifest(number, {**before.positions, **reached}, tuple(events), {} if last else kept, digest, days)
+    manifest = Manifest(
+        number,
+        {**before.positions, **reached},
+        tuple(events),
+        {} if last else kept,
+        digest,
+        days,
+        tuple(minutes),
+    )
     manifest.write(lake)
     if last:
         store.sweep()
@@ -110,32 +119,36 @@ def connect(data: Path, *, writes_files: bool = False) -> duckdb.DuckDBPyConnect
     settle(con, data)
     if not writes_files:
         confine(con, data)
-    for statement in view_statements(data, manifest.events):
+    for statement in view_statements(data, manifest.events, manifest.rollup_files):
         con.execute(statement)
     return con
 
 
-def view_statements(data: Path, events: Iterable[str]) -> list[str]:
-    """Return CREATE VIEW statements for the lake as it is, with these files of events.
+def view_statements(data: Path, events: Iterable[str], minutes: Sequence[str]) -> list[str]:
+    """Return CREATE VIEW statements for the lake as it is, with these files of events and of minutes.
 
     Views name the directory as it was when they were made; after a move, or in a container, an analyst says
     `SET VARIABLE tocsin_data = '/where/it/is/now'`.
     """
     found = []
     for name, table in TABLES.items():
-        kept, pattern = ("rollup_1m", "*/*.parquet") if name in rolled.VIEWS else (name, "*.parquet")
-        rows = Table(ROLLUP) if name in rolled.VIEWS else table
-        there = next((data / "lake" / kept).glob(pattern), None) is not None
-        files = f"read_parquet({root(data)} || '/lake/{kept}/{pattern}', hive_partitioning = false)"
-        source = files if there else f"({no_rows(rows)})"
         if name == "events":
             select = events_select(data, events)
         elif name in rolled.VIEWS:
-            select = rolled.view(name, source)
+            sources = [_files(data, "rollup_1m", "date=*/*.parquet"), rollup_files.source(data, minutes)]
+            parts = [f"SELECT {rolled.COLUMNS} FROM {source}" for source in sources if source is not None]
+            select = rolled.view(name, f"({' UNION ALL '.join(parts) or no_rows(Table(ROLLUP))})")
         else:
-            select = f"SELECT {column_list(table)} FROM {source}"
+            select = f"SELECT {column_list(table)} FROM {_files(data, name, '*.parquet') or f'({no_rows(table)})'}"
         found.append(f'CREATE VIEW "{name}" AS {select}')
     return found
+
+
+def _files(data: Path, name: str, pattern: str) -> str | None:
+    """Return SQL for the files of a table, None where there are none."""
+    if next((data / "lake" / name).glob(pattern), None) is None:
+        return None
+    return f"read_parquet({root(data)} || '/lake/{name}/{pattern}', hive_partitioning = false)"
 
 
 def _stage(con: duckdb.DuckDBPyConnection, staging: Path, number: int, published: Mapping[str, int]) -> None:

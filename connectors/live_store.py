@@ -153,7 +153,7 @@ class LiveStore(Store):
         self._con.execute("BEGIN")
         try:
             self._events.apply(staged)
-            rolled.write(self._con, events)
+            self._roll_up(events)
             for name, frame in tables.items():
                 self._write(name, frame)
             if changes.publication is not None:
@@ -173,6 +173,9 @@ class LiveStore(Store):
             if isinstance(wrong, duckdb.Error):
                 raise StoreError(f"cannot write to {self.path}: {first_line(wrong)}") from wrong
             raise
+
+    def _roll_up(self, events: pl.DataFrame) -> None:
+        rolled.write(self._con, events)
 
     @contextmanager
     def reading(self) -> Iterator[duckdb.DuckDBPyConnection]:

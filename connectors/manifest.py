@@ -18,7 +18,7 @@ class Manifest:
     number: counts publications. positions: next offset of each partition, as far as `claims` were published. events:
     the files of events, relative to the data directory. kept: files that no longer count, or do not yet, but that a
     reader may know, by the number of the publication that found them so. views: a digest of the views. rollups: by day
-    what its rows add up to.
+    what its rows add up to; rollup_files: those that a replay wrote.
     """
 
     number: int = 0
@@ -27,6 +27,7 @@ class Manifest:
     kept: Mapping[str, int] = field(default_factory=dict)
     views: str = ""
     rollups: Mapping[str, str] = field(default_factory=dict)
+    rollup_files: tuple[str, ...] = ()
 
     @staticmethod
     def read(lake: Path) -> "Manifest":
@@ -38,7 +39,13 @@ class Manifest:
         if body.get("version") != STORE_VERSION:
             return Manifest()
         return Manifest(
-            body["number"], body["positions"], tuple(body["events"]), body["kept"], body["views"], body["rollups"]
+            body["number"],
+            body["positions"],
+            tuple(body["events"]),
+            body["kept"],
+            body["views"],
+            body["rollups"],
+            tuple(body["rollup_files"]),
         )
 
     def write(self, lake: Path) -> None:
@@ -52,6 +59,7 @@ class Manifest:
             "kept": dict(self.kept),
             "views": self.views,
             "rollups": dict(self.rollups),
+            "rollup_files": list(self.rollup_files),
         }
         aside.write_text(json.dumps(body, indent=1, sort_keys=True))
         os.replace(aside, lake / FILE)

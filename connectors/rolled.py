@@ -7,19 +7,20 @@ of its own minute: rows of a key add up, wherever they stand. `fold` makes one o
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import duckdb
 import polars as pl
 
+from connectors import rollup_files
 from connectors.pipeline import RolledUp
 from connectors.schema import BOOKKEEPING, column_list
 from connectors.sql import SCRATCH, literal, scratch
 from operators.events import MINUTE
 from operators.frames import empty
 from operators.histogram import SQL_VALUE
-from operators.rollup import DIMENSIONS, NO_SESSIONS, READS, ROLLUP, keyed, levels, merged
+from operators.rollup import DIMENSIONS, NO_SESSIONS, READS, ROLLUP, keyed, levels, merged, rollup
 
 KEYS = "rollup_keys"
 MINUTES, HOURS, SOURCES = LEVELS = ("rollup_minutes", "rollup_hours", "rollup_sources")
@@ -27,23 +28,50 @@ MINUTES, HOURS, SOURCES = LEVELS = ("rollup_minutes", "rollup_hours", "rollup_so
 FOLD = 20_000
 VIEWS = ("rollup_1m", "histogram_1m")
 AGAIN = "rolled_again"  # in `meta`: how often rows were replaced
-_COLUMNS = column_list(BOOKKEEPING[MINUTES])
+_KEPT = column_list(BOOKKEEPING[MINUTES])
 _KEY_COLUMNS = column_list(BOOKKEEPING[KEYS])
-_TOLD = ", ".join(f'"{name}"' for name in ROLLUP)
+COLUMNS = ", ".join(f'"{name}"' for name in ROLLUP)
 
 
 def write(con: duckdb.DuckDBPyConnection, events: pl.DataFrame) -> None:
     """Roll up what a flush brings, in its transaction. events: EVENTS columns."""
+    for part, partition, offset in _parts(events):
+        for name, rolled in zip(LEVELS, levels(part), strict=True):
+            _insert(con, name, *rolled.keyed(), partition, offset)
+
+
+def _parts(events: pl.DataFrame) -> Iterator[tuple[pl.DataFrame, str, int]]:
+    """Events by partition, each with its name and last offset."""
     if not events.height:
         return
     needed = events.select("partition", "offset", *READS)
-    partition = needed["partition"]
+    column = needed["partition"]
     # Most flushes are of one partition: then nothing is copied.
-    parts = [needed] if (partition == partition[0]).all() else needed.partition_by("partition", maintain_order=True)
+    parts = [needed] if (column == column[0]).all() else needed.partition_by("partition", maintain_order=True)
     for part in parts:
-        offset = int(part["offset"].max())  # type: ignore[arg-type]
-        for name, rolled in zip(LEVELS, levels(part), strict=True):
-            _insert(con, name, *rolled.keyed(), part["partition"][0], offset)
+        yield part, part["partition"][0], int(part["offset"].max())  # type: ignore[arg-type]
+
+
+def write_file(con: duckdb.DuckDBPyConnection, data: Path, events: pl.DataFrame, number: int) -> int:
+    """Roll up what a flush of a replay brings into files, and let them count, in its transaction; hours are nobody's
+    there. number: of the last file; returned is that of the last one now."""
+    for part, partition, offset in _parts(events):
+        number += 1
+        rows = rollup(part)
+        path = rollup_files.write(data, rows, number)
+        con.execute("INSERT INTO rollup_files VALUES ($1, $2, $3, $4)", [partition, offset, path, rows.height])
+    if events.height:
+        show(con, data)
+    return number
+
+
+def show(con: duckdb.DuckDBPyConnection, data: Path) -> None:
+    """Let the views show what is in the store, and the files that count."""
+    files = rollup_files.source(data, rollup_files.paths(con))
+    rows = f"SELECT {COLUMNS} FROM {told(MINUTES)}"
+    every = rows if files is None else f"{rows} UNION ALL SELECT {COLUMNS} FROM {files}"
+    for name in VIEWS:
+        con.execute(f"CREATE OR REPLACE VIEW {name} AS {view(name, f'({every})')}")
 
 
 def told(name: str) -> str:
@@ -62,7 +90,7 @@ def fold(con: duckdb.DuckDBPyConnection, upto: Mapping[str, int] | None = None, 
     for name in LEVELS:
         # With those of the same time that were folded before, so that there is one row a key.
         chosen = f'({new} OR "offset" IS NULL AND start IN (SELECT start FROM {name} WHERE {new}))'
-        rows = con.sql(f"SELECT {_TOLD} FROM {told(name)} WHERE {chosen}", params=values).pl()
+        rows = con.sql(f"SELECT {COLUMNS} FROM {told(name)} WHERE {chosen}", params=values).pl()
         con.execute(f"DELETE FROM {name} WHERE {chosen}", values)
         if rows.height:
             _insert(con, name, *keyed(merged(rows)))
@@ -95,7 +123,7 @@ def replace(
     changed, before, count = 0, 0, 0
     found = [rolled.frame() for rolled in levels(events)] if events.height else [empty(ROLLUP)] * len(LEVELS)
     for name, rows in zip(LEVELS, found, strict=True):
-        held = merged(con.sql(f"SELECT {_TOLD} FROM {told(name)} WHERE {chosen}", params={**span, **reached}).pl())
+        held = merged(con.sql(f"SELECT {COLUMNS} FROM {told(name)} WHERE {chosen}", params={**span, **reached}).pl())
         rows = merged(rows)
         if name == MINUTES:
             before, count, changed = int(held["count"].sum()), max(held.height, rows.height), _different(held, rows)
@@ -130,11 +158,6 @@ def view(name: str, source: str) -> str:
     )
 
 
-def views(source: str) -> dict[str, str]:
-    """Return the SELECTs of both views."""
-    return {name: view(name, source) for name in VIEWS}
-
-
 def days(con: duckdb.DuckDBPyConnection) -> dict[str, str]:
     """Return the days (UTC) that there are, ascending, each with a text that is another one once its rows are."""
     sums = "sum(\"count\") || ' ' || sum(errors) || ' ' || sum(total)"
@@ -149,7 +172,7 @@ def write_day(con: duckdb.DuckDBPyConnection, day: str, folder: Path) -> None:
     folder.mkdir(parents=True)
     first = f"{literal(f'{day}T00:00:00Z')}::TIMESTAMPTZ"
     con.execute(
-        f"COPY (SELECT {_TOLD} FROM {told(MINUTES)} WHERE start >= {first} AND start < {first} + INTERVAL 1 DAY) "
+        f"COPY (SELECT {COLUMNS} FROM {told(MINUTES)} WHERE start >= {first} AND start < {first} + INTERVAL 1 DAY) "
         f"TO {literal(str(folder / 'data.parquet'))} (FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1)"
     )
 
@@ -176,4 +199,4 @@ def _insert(
         con.execute(f"INSERT INTO {KEYS} ({_KEY_COLUMNS}) SELECT {_KEY_COLUMNS} FROM {SCRATCH} WHERE NOT {known}")
     place = pl.lit(partition, pl.String).alias("partition"), pl.lit(offset, pl.Int64).alias("offset")
     with scratch(con, rows.with_columns(place)):
-        con.execute(f"INSERT INTO {name} ({_COLUMNS}) SELECT {_COLUMNS} FROM {SCRATCH}")
+        con.execute(f"INSERT INTO {name} ({_KEPT}) SELECT {_KEPT} FROM {SCRATCH}")

@@ -115,6 +115,8 @@ BOOKKEEPING: dict[str, Table] = {
         },
         key=("path", "partition"),
     ),
+    # Minutes that a replay wrote into files of the lake, at the position that the log had reached with each.
+    "rollup_files": Table({"partition": pl.String(), "offset": pl.Int64(), "path": pl.String(), "rows": pl.Int64()}),
     "rollup_keys": Table(KEYS, key=("key",)),
     "rollup_minutes": Table(_ROLLED),
     "rollup_hours": Table(_ROLLED),  # no sessions

@@ -23,9 +23,10 @@ import duckdb
 import polars as pl
 
 from connectors import event_catalogue as catalogue
-from connectors import rolled, store_rows
+from connectors import rolled, rollup_files, store_rows
 from connectors.event_catalogue import HOT
 from connectors.event_table import EventTable, Staged
+from connectors.manifest import Manifest
 from connectors.schema import BOOKKEEPING, STORE_VERSION, TABLES, VIEWS, create_table
 from connectors.sql import SCRATCH, scratch
 from connectors.store_file import (
@@ -67,6 +68,7 @@ class Store:
         self._con = connection
         self._events = EventTable(connection, self.data)
         self._repeating = False
+        self._rollups = 0  # the number of the last file of rollups
 
     @classmethod
     def create(cls, path: Path, shards: int, settings: Mapping[str, str] | None = None) -> Self:
@@ -90,8 +92,7 @@ class Store:
             for name, table in _NATIVE.items():
                 store._con.execute(create_table(name, table))
             catalogue.show(store._con, store.data)
-            for name, select in rolled.views(rolled.told(rolled.MINUTES)).items():
-                store._con.execute(f"CREATE VIEW {name} AS {select}")
+            rolled.show(store._con, store.data)
             store._write("meta", meta_frame(first))
         os.replace(fresh, path)
         return cls.open(path)
@@ -120,6 +121,7 @@ class Store:
         store = cls(path, writer)
         try:
             store._events.open()
+            store._open_rollups()
         except BaseException:
             store.close()
             raise
@@ -150,7 +152,7 @@ class Store:
             staged = self._events.stage(events)
         with self._transaction():
             self._events.apply(staged)
-            rolled.write(self._con, events)
+            self._roll_up(events)
             for name, frame in rest.items():
                 self._write(name, frame)
             self._write("positions", _position_frame(positions))
@@ -219,6 +221,7 @@ class Store:
                     f"UPDATE positions SET next_offset = least(next_offset, coalesce((SELECT i.next_offset "
                     f"FROM {SCRATCH} i WHERE i.partition = positions.partition), 0))"
                 )
+            rolled.show(self._con, self.data)
         self._repeating = True
 
     def lay_out(self, statements: Sequence[str], meta: Mapping[str, str]) -> None:
@@ -275,6 +278,17 @@ class Store:
 
     def _write(self, name: str, frame: pl.DataFrame) -> None:
         store_rows.write(self._con, name, frame, repeating=self._repeating)
+
+    def _roll_up(self, events: pl.DataFrame) -> None:
+        """Add what a flush brings to the rollups, in its transaction."""
+        self._rollups = rolled.write_file(self._con, self.data, events, self._rollups)
+
+    def _open_rollups(self) -> None:
+        """Remove files that a crash left over, and show the others where they lie now."""
+        known = {*rollup_files.paths(self._con), *Manifest.read(self.data / "lake").rollup_files}
+        self._rollups = rollup_files.last_number(self.data)
+        rollup_files.sweep(self.data, known)
+        rolled.show(self._con, self.data)
 
     def _change(self, stage: Callable[[], Staged]) -> None:
         """Write files, then let them count."""

@@ -60,7 +60,7 @@ def test_a_second_publication_adds_only_what_is_new(store: Store, data: Path) ->
     assert (first.number, second.number) == (1, 2)
     assert count(data, "events") == tables()["events"].height + 1
     assert {path: path.stat().st_mtime_ns for path in files} == files
-    assert [path.parent.name for path in (data / "lake").rglob("part-000002.parquet")] == ["date=2025-03-27"]
+    assert [path.parent.name for path in (data / "lake/events").rglob("part-000002.parquet")] == ["date=2025-03-27"]
 
 
 def test_an_interrupted_publication_is_undone_by_the_next(store: Store, data: Path) -> None:
