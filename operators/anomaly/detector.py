@@ -21,7 +21,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from operators.anomaly.compiled import compiled
-from operators.anomaly.novelty import novelty
+from operators.anomaly.novelty import novelties
 from operators.anomaly.period import find_period
 from operators.anomaly.tail import exceeded, p_value
 
@@ -125,6 +125,7 @@ def _extend(
     level: float,
     said: Any,
 ) -> None:
+    room = np.empty(MEMORY)
     for i in range(len(new)):
         at = state[_USED]
         first = max(0, at - MEMORY)
@@ -139,8 +140,7 @@ def _extend(
         fine = max(fine, 1e-300)
         values[at] = value
         views[_DEPARTURE, at] = np.nan if missing or not known else value - baseline
-        for n in range(len(_LAGS)):
-            views[n, at] = novelty(values, at, first, _LAGS[n])
+        novelties(values, at, first, _LAGS, room, views[:_DEPARTURE, at])
         _average(views, at, first)
         said[0, i] = 1.0 if missing else _combined(views, at, first, state[_PERIOD] > 0, direction, fine)
         said[1, i], said[4, i] = baseline, state[_PERIOD]
