@@ -27,7 +27,7 @@ from operators.anomaly.tail import exceeded, p_value
 
 Floats = NDArray[np.float64]
 
-MEMORY = 4096  # buckets: two weeks of 5 minutes
+MEMORY = 8192  # buckets: four weeks of 5 minutes, so that three cycles of a week fit
 LAGS = (1, 4, 19, 60)  # values in the windows that are compared with earlier ones
 SPANS = (6, 24)  # buckets over which departures from the baseline are averaged
 CYCLES = 4  # that the seasonal baseline looks back
@@ -107,7 +107,7 @@ class Detector:
             return
         kept = min(used, MEMORY)
         size = min(max(64, 2 * kept, kept + wanted), 2 * MEMORY)
-        values, views = np.empty(size), np.empty((_ROWS, size))
+        values, views = np.zeros(size), np.zeros((_ROWS, size))
         values[:kept], views[:, :kept] = self._values[used - kept : used], self._views[:, used - kept : used]
         self._values, self._views = values, views
         self._state[_USED] = kept
