@@ -82,7 +82,7 @@ class Detector:
         return int(self._state[_PERIOD])
 
     def update(self, value: float) -> float:
-        """Take the next bucket's value, NaN for none, and return its score: 1 − p-value, in [0, 1)."""
+        """Take the next bucket's value, NaN for none, and return its score: 1 − p-value, in [0, 1]."""
         return 1.0 - float(self.extend(np.array([value])).p_value[0])
 
     def extend(self, values: Floats) -> Scores:
@@ -136,7 +136,7 @@ def _extend(
         known = not np.isnan(baseline)
         # What is missing is filled in, so that the windows around it can be compared.
         value = (baseline if known else 0.0) if missing else new[i]
-        fine = resolution if resolution >= 0 else max(1e-3 * spread[0], 1e-9 * abs(value))
+        fine = resolution if resolution >= 0 else max(1e-3 * spread[0], 1e-9 * abs(baseline if known else value))
         fine = max(fine, 1e-300)
         values[at] = value
         views[_DEPARTURE, at] = np.nan if missing or not known else value - baseline
