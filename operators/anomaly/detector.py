@@ -136,7 +136,7 @@ def _extend(
         known = not np.isnan(baseline)
         # What is missing is filled in, so that the windows around it can be compared.
         value = (baseline if known else 0.0) if missing else new[i]
-        fine = resolution if resolution >= 0 else max(1e-3 * spread[0], 1e-9 * abs(baseline if known else value))
+        fine = resolution if resolution >= 0 else max(1e-3 * spread[0], 1e-12 * abs(baseline if known else value))
         fine = max(fine, 1e-300)
         values[at] = value
         views[_DEPARTURE, at] = np.nan if missing or not known else value - baseline
