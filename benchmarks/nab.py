@@ -10,7 +10,7 @@ has one set of parameters for all series: its defaults.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from benchmarks.nab_data import WINDOWS, NabSeries, load
-from benchmarks.nab_score import PROFILES, STANDARD, Result, score
+from benchmarks.nab_score import PROFILES, STANDARD, Result, best_threshold, scaled, score, series_value
 from operators.anomaly import LEVEL, REST, Detector, raised
 
 Floats = NDArray[np.float64]
@@ -40,7 +40,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument(
         "--cross-validate",
         action="store_true",
-        help="also choose level and rest on all categories but one, and score that one with them, for each in turn",
+        help="also choose on all categories but one what that one is scored with, for each in turn",
     )
     given = parser.parse_args(arguments)
     if not (given.data / "data").is_dir():
@@ -59,8 +59,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         f"standard, every alarm at the default level {LEVEL:g} counted, no threshold chosen: {fixed.score:.1f}"
     )
     if given.cross_validate:
-        held_out, chosen = cross_validated(series, p_values)
-        console.print(f"standard, each category with level and rest chosen on the others: {held_out:.1f}")
+        console.print(f"standard, threshold of each category chosen on the others: {without_own(series, alarms):.1f}")
+        held_out, chosen = without_any(series, p_values)
+        console.print(f"standard, level, rest and threshold of each category chosen on the others: {held_out:.1f}")
         for category, (level, rest) in chosen.items():
             console.print(f"  {category}: level {level:g}, rest {rest}")
 
@@ -73,27 +74,39 @@ def alarm_scores(p_values: Floats, level: float = LEVEL, rest: int = REST) -> Fl
     return scores
 
 
-def cross_validated(
-    series: Sequence[NabSeries], p_values: Sequence[Floats]
-) -> tuple[float, dict[str, tuple[float, int]]]:
-    """Return the standard score where no series had a say in its level and rest, and what was chosen by category."""
+def without_own(series: Sequence[NabSeries], scores: Sequence[Floats]) -> float:
+    """Return the standard score where the threshold of a category is the best one of the other categories."""
+    raw = 0.0
+    for own, others in folds(series):
+        threshold = best_threshold([scores[i] for i in others], [series[i].labels for i in others], STANDARD)
+        raw += sum(series_value(scores[i], series[i].labels, STANDARD, threshold)[0] for i in own)
+    return _scaled(series, raw)
+
+
+def without_any(series: Sequence[NabSeries], p_values: Sequence[Floats]) -> tuple[float, dict[str, tuple[float, int]]]:
+    """Return the same where level and rest are the best of the other categories, too; and these by category."""
     labels = [each.labels for each in series]
-    raw = {
-        (level, rest): np.array(
-            score([alarm_scores(p, level, rest) for p in p_values], labels, STANDARD, threshold=1.0 - level).raw
-        )
-        for level in LEVELS
-        for rest in RESTS
-    }
-    categories = np.array([each.category for each in series])
-    chosen, total = {}, 0.0
-    for category in dict.fromkeys(categories.tolist()):
-        out = categories == category
-        best = max(raw, key=lambda one: float(raw[one][~out].sum()))
-        chosen[category] = best
-        total += float(raw[best][out].sum())
-    windows = sum(len(label.windows) for label in labels)
-    return 100.0 * (total + STANDARD.fn * windows) / ((STANDARD.tp + STANDARD.fn) * windows), chosen
+    tried = {(level, rest): [alarm_scores(p, level, rest) for p in p_values] for level in LEVELS for rest in RESTS}
+    chosen, raw = {}, 0.0
+    for own, others in folds(series):
+        its = [labels[i] for i in others]
+        results = {one: score([scores[i] for i in others], its) for one, scores in tried.items()}
+        best = max(results, key=lambda one: results[one].score)
+        chosen[series[own[0]].category] = best
+        threshold = results[best].threshold
+        raw += sum(series_value(tried[best][i], labels[i], STANDARD, threshold)[0] for i in own)
+    return _scaled(series, raw), chosen
+
+
+def folds(series: Sequence[NabSeries]) -> Iterator[tuple[list[int], list[int]]]:
+    """Yield the positions of each category's series, and those of all others."""
+    for category in dict.fromkeys(each.category for each in series):
+        own = [i for i, each in enumerate(series) if each.category == category]
+        yield own, [i for i in range(len(series)) if i not in own]
+
+
+def _scaled(series: Sequence[NabSeries], raw: float) -> float:
+    return scaled(raw, sum(len(each.labels.windows) for each in series), STANDARD)
 
 
 def table(series: Sequence[NabSeries], results: Sequence[Result]) -> Table:

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 REST = 72  # buckets
-WORSE = 10.0
+WORSE = 3.0
 
 
 def raised(p_values: NDArray[np.float64], level: float, rest: int = REST) -> NDArray[np.int64]:

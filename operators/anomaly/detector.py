@@ -21,13 +21,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from operators.anomaly.compiled import compiled
-from operators.anomaly.novelty import novelty
+from operators.anomaly.novelty import novelties
 from operators.anomaly.period import find_period
 from operators.anomaly.tail import exceeded, p_value
 
 Floats = NDArray[np.float64]
 
-MEMORY = 4096  # buckets: two weeks of 5 minutes
+MEMORY = 8192  # buckets: four weeks of 5 minutes, so that three cycles of a week fit
 LAGS = (1, 4, 19, 60)  # values in the windows that are compared with earlier ones
 SPANS = (6, 24)  # buckets over which departures from the baseline are averaged
 CYCLES = 4  # that the seasonal baseline looks back
@@ -82,7 +82,7 @@ class Detector:
         return int(self._state[_PERIOD])
 
     def update(self, value: float) -> float:
-        """Take the next bucket's value, NaN for none, and return its score: 1 − p-value, in [0, 1)."""
+        """Take the next bucket's value, NaN for none, and return its score: 1 − p-value, in [0, 1]."""
         return 1.0 - float(self.extend(np.array([value])).p_value[0])
 
     def extend(self, values: Floats) -> Scores:
@@ -107,7 +107,7 @@ class Detector:
             return
         kept = min(used, MEMORY)
         size = min(max(64, 2 * kept, kept + wanted), 2 * MEMORY)
-        values, views = np.empty(size), np.empty((_ROWS, size))
+        values, views = np.zeros(size), np.zeros((_ROWS, size))
         values[:kept], views[:, :kept] = self._values[used - kept : used], self._views[:, used - kept : used]
         self._values, self._views = values, views
         self._state[_USED] = kept
@@ -125,6 +125,7 @@ def _extend(
     level: float,
     said: Any,
 ) -> None:
+    room = np.empty(MEMORY)
     for i in range(len(new)):
         at = state[_USED]
         first = max(0, at - MEMORY)
@@ -135,12 +136,11 @@ def _extend(
         known = not np.isnan(baseline)
         # What is missing is filled in, so that the windows around it can be compared.
         value = (baseline if known else 0.0) if missing else new[i]
-        fine = resolution if resolution >= 0 else max(1e-3 * spread[0], 1e-9 * abs(value))
+        fine = resolution if resolution >= 0 else max(1e-3 * spread[0], 1e-12 * abs(baseline if known else value))
         fine = max(fine, 1e-300)
         values[at] = value
         views[_DEPARTURE, at] = np.nan if missing or not known else value - baseline
-        for n in range(len(_LAGS)):
-            views[n, at] = novelty(values, at, first, _LAGS[n])
+        novelties(values, at, first, _LAGS, room, views[:_DEPARTURE, at])
         _average(views, at, first)
         said[0, i] = 1.0 if missing else _combined(views, at, first, state[_PERIOD] > 0, direction, fine)
         said[1, i], said[4, i] = baseline, state[_PERIOD]

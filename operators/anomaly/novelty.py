@@ -16,31 +16,47 @@ from numpy.typing import NDArray
 
 from operators.anomaly.compiled import compiled
 
+Floats = NDArray[np.float64]
+Counts = NDArray[np.int64]
+
 NEAREST = 5
 FEWEST = 20  # earlier windows; below, what is near means nothing
 
 
 @compiled
-def novelty(values: NDArray[np.float64], at: int, first: int, lags: int) -> float:
-    """Return the mean distance of values[at − lags + 1 : at + 1] to its nearest earlier windows; NaN without enough.
+def novelties(values: Floats, at: int, first: int, lags: Counts, totals: Floats, out: Floats) -> None:
+    """Put into `out`, for each length in `lags`, how far the window that ends at `at` is from those before it.
 
-    values: float64[n], no NaN. first: no window begins before it.
+    values: float64[n], no NaN. first: no window begins before it. lags: int64[k], ascending. totals: room to work in,
+    at − first numbers. out: float64[k], the mean distance of the nearest; NaN where there are not enough windows.
     """
-    begin, end = first + lags - 1, at - lags + 1
-    if end - begin < FEWEST:
-        return np.nan
+    room = totals[: at - first]  # by where the other window ends, from `first` on
+    room[:] = 0.0
+    done = 0
+    for n in range(len(lags)):
+        begin, end = lags[n] - 1, at - first - lags[n] + 1
+        if end - begin < FEWEST:
+            out[n:] = np.nan
+            return
+        # A longer window adds to the squares of the shorter one. All windows at once: that is a loop for vectors.
+        for back in range(done, lags[n]):
+            value, others, sums = values[at - back], values[first : first + end - back], room[back:end]
+            for i in range(len(sums)):
+                apart = value - others[i]
+                sums[i] += apart * apart
+        done = lags[n]
+        out[n] = _nearest(room[begin:end])
+
+
+@compiled
+def _nearest(squares: Floats) -> float:
+    """Return the mean of the smallest distances."""
     near = np.full(NEAREST, np.inf)
-    for other in range(begin, end):
-        total = 0.0
-        for back in range(lags):
-            apart = values[at - back] - values[other - back]
-            total += apart * apart
-            if total >= near[NEAREST - 1]:
-                break
-        if total < near[NEAREST - 1]:
+    for square in squares:
+        if square < near[NEAREST - 1]:
             place = NEAREST - 1
-            while place > 0 and near[place - 1] > total:
+            while place > 0 and near[place - 1] > square:
                 near[place] = near[place - 1]
                 place -= 1
-            near[place] = total
+            near[place] = square
     return float(np.sqrt(near).mean())

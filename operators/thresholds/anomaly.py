@@ -39,7 +39,7 @@ class Unusual:
 
     def met(self, at: Positions, left: Positions) -> Mask:
         """See `Evaluator.met`."""
-        mask: Mask = self._history.p_values(self._rank[left], self._rank[at + 1]) <= self._level
+        mask: Mask = self._history.p_values(self._rank[left], self._rank[at + 1], self._level) <= self._level
         return mask
 
 
@@ -60,10 +60,11 @@ class History:
         self._next = begins[1:].repeat(size)
         self._squares = np.append(running(size * size)[:-1].repeat(size), int((size * size).sum()))
 
-    def p_values(self, begin: Positions, end: Positions) -> NDArray[np.float64]:
+    def p_values(self, begin: Positions, end: Positions, up_to: float = 1.0) -> NDArray[np.float64]:
         """Return the p-value of each window, UNKNOWN where it has none.
 
         begin, end: int64[m]; a window holds the matches [begin, end) of a key, the last of which is the event judged.
+        up_to: of larger p-values only that they are larger is worked out.
         """
         spec, found = self._spec, np.full(len(begin), UNKNOWN)
         # Few windows have so many in their last bucket that there is anything to work out.
@@ -71,13 +72,15 @@ class History:
         last = end[busy]
         busy = busy[self._at[last - spec.min_events] > self._at[last - 1] - spec.bucket]
         some = np.full(len(busy), UNKNOWN)
-        _judge(self._at, self._next, self._squares, begin[busy], end[busy], spec.bucket, spec.min_history, some)
+        _judge(self._at, self._next, self._squares, begin[busy], end[busy], spec.bucket, spec.min_history, up_to, some)
         found[busy] = some
         return found
 
 
 @compiled
-def _judge(at: Any, after: Any, squares: Any, begin: Any, end: Any, bucket: int, least: int, out: Any) -> None:
+def _judge(
+    at: Any, after: Any, squares: Any, begin: Any, end: Any, bucket: int, least: int, up_to: float, out: Any
+) -> None:
     for i in range(len(begin)):
         first, last = begin[i], end[i] - 1
         now = at[last]
@@ -95,27 +98,30 @@ def _judge(at: Any, after: Any, squares: Any, begin: Any, end: Any, bucket: int,
         if history > 1 and total > 0:
             variance = (squares[high] - squares[low] - total * (total / history)) / (history - 1)
             clumped = max(1.0, variance / (total / history))
-        out[i] = tail(others, mean, mean / (clumped * (1.0 + 1.0 / history) - 1.0))
+        out[i] = tail(others, mean, mean / (clumped * (1.0 + 1.0 / history) - 1.0), up_to)
 
 
 @compiled
-def tail(count: int, mean: float, size: float) -> float:
-    """Return the probability of `count` or more under a negative binomial of variance mean + mean² / size."""
+def tail(count: int, mean: float, size: float, up_to: float) -> float:
+    """Return the probability of `count` or more under a negative binomial of variance mean + mean² / size.
+
+    up_to: where it is larger, something larger.
+    """
     if count <= 0:
         return 1.0
     if count <= mean:
-        return 1.0 - _summed(count - 1, mean, size, -1)
-    return _summed(count, mean, size, 1)
+        return 1.0 - _summed(count - 1, mean, size, -1, 1.0)
+    return _summed(count, mean, size, 1, up_to)
 
 
 @compiled
-def _summed(count: int, mean: float, size: float, step: int) -> float:
-    """Add up the probabilities of `count` and of all counts above it, or below: each follows from the one before."""
+def _summed(count: int, mean: float, size: float, step: int, up_to: float) -> float:
+    """Add up the probabilities of `count` and the counts above it, or below: each follows from the one before."""
     share = mean / (mean + size)
     logarithm = lgamma(count + size) - lgamma(size) - lgamma(count + 1.0) + count * log(share)
     term = exp(logarithm - size * log(1.0 + mean / size))
     total = 0.0
-    while term > 1e-16 * total and count >= 0:
+    while term > 1e-16 * total and count >= 0 and total <= up_to:
         total += term
         if step > 0:
             term *= (count + size) / (count + 1.0) * share

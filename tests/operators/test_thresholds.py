@@ -317,4 +317,7 @@ def test_the_tail_is_that_of_the_negative_binomial(count: int, mean: float, size
     """Against the definition, in exact binomial coefficients."""
     odds = Fraction(mean) / (Fraction(mean) + Fraction(size))
     fewer = sum(comb(k + int(size) - 1, k) * odds**k * (1 - odds) ** int(size) for k in range(count))
-    assert tail(count, mean, size) == pytest.approx(float(1 - fewer), rel=1e-9)
+    exact = float(1 - fewer)
+    assert tail(count, mean, size, 1.0) == pytest.approx(exact, rel=1e-9)
+    assert tail(count, mean, size, 2 * exact) == pytest.approx(exact, rel=1e-9)
+    assert tail(count, mean, size, exact / 2) > exact / 2

@@ -127,3 +127,17 @@ def test_a_band_is_given_where_there_may_be_an_alarm() -> None:
     assert abs(said.baseline[800]) < 0.5
     assert 1.5 < said.high[800] < 5
     assert np.isnan(said.high[said.p_value > LEVEL]).all()
+
+
+@pytest.mark.parametrize("direction", DIRECTIONS)
+def test_absurd_values_break_nothing(direction: int) -> None:
+    """A producer's mistake of 300 digits is an anomaly, and not the end of the series."""
+    values = random().standard_normal(600)
+    values[300], values[400] = 1e250, -1e300
+    said = Detector(direction).extend(values)
+    assert not np.isnan(said.p_value).any()
+    assert said.p_value.min() >= 0
+    assert said.p_value[300 if direction != LOW else 400] <= 1e-6
+    assert said.p_value[500:].max() > 0.1
+    if direction != LOW:
+        assert said.high[300] < 10
