@@ -31,6 +31,7 @@ import pyarrow.parquet as pq
 
 from benchmarks.http import Client, quantiles
 from benchmarks.measure import machine, measure
+from connectors import rolled
 from connectors.control import Control
 from connectors.live_store import LiveStore
 from connectors.store import Position, Store
@@ -200,7 +201,7 @@ def make(data: Path, events: int) -> None:
         store.fold(None, least=1)
         sizes = {
             name: store.cursor().execute(f"SELECT count(*) FROM {name}").fetchall()[0][0]
-            for name in ("rollup_minutes", "rollup_hours", "rollup_sources")
+            for name in (rolled.MINUTES, rolled.HOURS, rolled.SOURCES)
         }
     took = time.perf_counter() - began
     print(f"{blocks * BLOCK:,} events stored in {took:.0f} s, {took / blocks / BLOCK * 1e6:.2f} µs an event")

@@ -1,8 +1,14 @@
 """Rollups in the store: minutes as `operators.rollup` makes them, and hours as sums of them, for those who ask less.
 
-What a flush brings is rolled up and written in its transaction, with the position it reaches. So rollups are exactly
-once as events are: where a run goes on from a snapshot, rows beyond it go, and come again. A late event is one more row
-of its own minute: rows of a key add up, wherever they stand. `fold` makes one of those that no snapshot can take back.
+    flush ──► hot_rollups: minutes, each row at the position that the log had reached with it
+    fold ───► rollup_minutes ──► open_hours, open_sources ──(the hour is over)──► rollup_hours, rollup_sources
+
+What a flush brings is rolled up and written in its transaction. So rollups are exactly once as events are: where a run
+goes on from a snapshot, hot rows beyond it go, and come again. `fold` adds up those that no snapshot can take back, and
+makes hours of them. A late event is one more row of its own minute, and hour: rows of a key add up, wherever they
+stand. Rows that are deleted stay in the way of readers until all of their group are, hence tables that become empty.
+
+A replay writes minutes into files instead (`connectors.rollup_files`), and no hours: nobody serves its store.
 """
 
 from __future__ import annotations
@@ -17,27 +23,40 @@ from connectors import rollup_files
 from connectors.pipeline import RolledUp
 from connectors.schema import BOOKKEEPING, column_list
 from connectors.sql import SCRATCH, literal, scratch
-from operators.events import MINUTE
-from operators.frames import empty
+from operators.events import HOUR, MINUTE
 from operators.histogram import SQL_VALUE
-from operators.rollup import DIMENSIONS, NO_SESSIONS, READS, ROLLUP, keyed, levels, merged, rollup
+from operators.rollup import DIMENSIONS, NO_SESSIONS, READS, ROLLUP, SOURCE, keyed, merged, rollup
 
-KEYS = "rollup_keys"
+KEYS, HOT = "rollup_keys", "hot_rollups"
 MINUTES, HOURS, SOURCES = LEVELS = ("rollup_minutes", "rollup_hours", "rollup_sources")
-# Rows of minutes that are worth folding.
+# Of hours that go on, in pieces.
+OPEN = {HOURS: "open_hours", SOURCES: "open_sources"}
+# What each level keeps apart.
+_KEEPS = {HOURS: NO_SESSIONS, SOURCES: SOURCE}
+# Hot rows that are worth folding.
 FOLD = 20_000
 VIEWS = ("rollup_1m", "histogram_1m")
 AGAIN = "rolled_again"  # in `meta`: how often rows were replaced
-_KEPT = column_list(BOOKKEEPING[MINUTES])
-_KEY_COLUMNS = column_list(BOOKKEEPING[KEYS])
 COLUMNS = ", ".join(f'"{name}"' for name in ROLLUP)
 
 
 def write(con: duckdb.DuckDBPyConnection, events: pl.DataFrame) -> None:
     """Roll up what a flush brings, in its transaction. events: EVENTS columns."""
     for part, partition, offset in _parts(events):
-        for name, rolled in zip(LEVELS, levels(part), strict=True):
-            _insert(con, name, *rolled.keyed(), partition, offset)
+        _insert(con, HOT, rollup(part), partition, offset)
+
+
+def write_file(con: duckdb.DuckDBPyConnection, data: Path, events: pl.DataFrame, number: int) -> int:
+    """Roll up what a flush of a replay brings into files, and let them count, in its transaction. number: of the last
+    file; returned is that of the last one now."""
+    for part, partition, offset in _parts(events):
+        number += 1
+        rows = rollup(part)
+        path = rollup_files.write(data, rows, number)
+        con.execute("INSERT INTO rollup_files VALUES ($1, $2, $3, $4)", [partition, offset, path, rows.height])
+    if events.height:
+        show(con, data)
+    return number
 
 
 def _parts(events: pl.DataFrame) -> Iterator[tuple[pl.DataFrame, str, int]]:
@@ -52,86 +71,69 @@ def _parts(events: pl.DataFrame) -> Iterator[tuple[pl.DataFrame, str, int]]:
         yield part, part["partition"][0], int(part["offset"].max())  # type: ignore[arg-type]
 
 
-def write_file(con: duckdb.DuckDBPyConnection, data: Path, events: pl.DataFrame, number: int) -> int:
-    """Roll up what a flush of a replay brings into files, and let them count, in its transaction; hours are nobody's
-    there. number: of the last file; returned is that of the last one now."""
-    for part, partition, offset in _parts(events):
-        number += 1
-        rows = rollup(part)
-        path = rollup_files.write(data, rows, number)
-        con.execute("INSERT INTO rollup_files VALUES ($1, $2, $3, $4)", [partition, offset, path, rows.height])
-    if events.height:
-        show(con, data)
-    return number
-
-
-def show(con: duckdb.DuckDBPyConnection, data: Path) -> None:
-    """Let the views show what is in the store, and the files that count."""
-    files = rollup_files.source(data, rollup_files.paths(con))
-    rows = f"SELECT {COLUMNS} FROM {told(MINUTES)}"
-    every = rows if files is None else f"{rows} UNION ALL SELECT {COLUMNS} FROM {files}"
-    for name in VIEWS:
-        con.execute(f"CREATE OR REPLACE VIEW {name} AS {view(name, f'({every})')}")
-
-
-def told(name: str) -> str:
-    """Return SQL for the rows of a level with their dimensions as texts: ROLLUP, beside their position."""
+def told(*tables: str) -> str:
+    """Return SQL for the rows of some tables with their dimensions as texts: ROLLUP."""
+    kept = ", ".join(f'"{name}"' for name in ROLLUP if name not in NO_SESSIONS)
+    rows = " UNION ALL ".join(f"SELECT key, {kept} FROM {table}" for table in tables)
     dimensions = ", ".join(f'k."{dimension}"' for dimension in NO_SESSIONS)
-    return f"(SELECT r.*, {dimensions} FROM {name} r JOIN {KEYS} k USING (key))"
+    return f"(SELECT r.*, {dimensions} FROM ({rows}) r JOIN {KEYS} k USING (key))"
 
 
 def fold(con: duckdb.DuckDBPyConnection, upto: Mapping[str, int] | None = None, least: int = FOLD) -> bool:
-    """Make one row of those with equal keys, in a transaction, where there are so many new ones of minutes; return
-    whether there are. upto: by partition the offset before which nothing is taken back any more; None: nothing is."""
+    """Add up hot rows, in a transaction, where there are so many; return whether there are.
+
+    upto: by partition the offset before which nothing is taken back any more; None: nothing is.
+    """
     new, values = _before(upto)
-    [(count,)] = con.execute(f"SELECT count(*) FROM {MINUTES} WHERE {new}", values).fetchall()
+    [(count,)] = con.execute(f"SELECT count(*) FROM {HOT} WHERE {new}", values).fetchall()
     if count < max(least, 1):
         return False
-    for name in LEVELS:
-        # With those of the same time that were folded before, so that there is one row a key.
-        chosen = f'({new} OR "offset" IS NULL AND start IN (SELECT start FROM {name} WHERE {new}))'
-        rows = con.sql(f"SELECT {COLUMNS} FROM {told(name)} WHERE {chosen}", params=values).pl()
-        con.execute(f"DELETE FROM {name} WHERE {chosen}", values)
-        if rows.height:
-            _insert(con, name, *keyed(merged(rows)))
+    rows = con.sql(f"SELECT {COLUMNS} FROM {told(f'(FROM {HOT} WHERE {new})')}", params=values).pl()
+    con.execute(f"DELETE FROM {HOT} WHERE {new}", values)
+    _insert(con, MINUTES, merged(rows))
+    newest = int(rows["start"].to_physical().max()) // HOUR * HOUR
+    for name, pieces in OPEN.items():
+        hours = merged(rows, HOUR, _KEEPS[name])
+        over = con.sql(
+            f"SELECT {COLUMNS} FROM {told(pieces)} WHERE epoch_us(start) < $end", params={"end": newest}
+        ).pl()
+        con.execute(f"DELETE FROM {pieces} WHERE epoch_us(start) < $end", {"end": newest})
+        is_over = pl.col("start").to_physical() < newest
+        _insert(con, name, merged(pl.concat([over, hours.filter(is_over)])))
+        _insert(con, pieces, hours.filter(~is_over))
     return True
 
 
 def replace(
-    con: duckdb.DuckDBPyConnection,
-    workspace: str,
-    start: int,
-    end: int,
-    upto: Mapping[str, int] | None,
+    con: duckdb.DuckDBPyConnection, workspace: str, start: int, end: int, upto: Mapping[str, int] | None
 ) -> RolledUp:
     """Make a workspace's rows of the whole hours [start, end), µs, once more of its events, in a transaction.
 
     Rows that a snapshot may take back stay as they are, see `fold`.
     """
     new, reached = _before(upto)
-    span = {"workspace": workspace, "start": start, "end": end}
-    within = (
-        "workspace = $workspace AND {0} >= make_timestamptz($start::BIGINT) AND {0} < make_timestamptz($end::BIGINT)"
-    )
+    span = {"workspace": workspace, "start": start, "end": end, **reached}
+    within = "{0} >= make_timestamptz($start::BIGINT) AND {0} < make_timestamptz($end::BIGINT)"
     reads = ", ".join(f'"{name}"' for name in READS)
-    events = con.sql(
-        f"SELECT {reads} FROM events WHERE {within.format('time')} AND {new}", params={**span, **reached}
-    ).pl()
-    chosen = f'("offset" IS NULL OR {new}) AND {within.format("start")}'
-    mine = f"key IN (SELECT key FROM {KEYS} WHERE workspace = $workspace)"
-    gone = chosen.replace("workspace = $workspace", mine, 1)
-    changed, before, count = 0, 0, 0
-    found = [rolled.frame() for rolled in levels(events)] if events.height else [empty(ROLLUP)] * len(LEVELS)
-    for name, rows in zip(LEVELS, found, strict=True):
-        held = merged(con.sql(f"SELECT {COLUMNS} FROM {told(name)} WHERE {chosen}", params={**span, **reached}).pl())
-        rows = merged(rows)
-        if name == MINUTES:
-            before, count, changed = int(held["count"].sum()), max(held.height, rows.height), _different(held, rows)
-        if not held.equals(rows):
-            con.execute(f"DELETE FROM {name} WHERE {gone}", {**span, **reached})
-            if rows.height:
-                _insert(con, name, *keyed(rows))
-    return RolledUp((end - start) // MINUTE, count, changed, before, events.height)
+    events = f"SELECT {reads} FROM events WHERE workspace = $workspace AND {within.format('time')} AND {new}"
+    minutes = merged(rollup(con.sql(events, params=span).pl()))
+    mine = f"key IN (SELECT key FROM {KEYS} WHERE workspace = $workspace) AND {within.format('start')}"
+    hot = f"{mine} AND {new}"
+    held = merged(
+        con.sql(
+            f"SELECT {COLUMNS} FROM {told(f'(FROM {MINUTES} WHERE {mine})', f'(FROM {HOT} WHERE {hot})')}", params=span
+        ).pl()
+    )
+    changed = _different(held, minutes)
+    values = {name: span[name] for name in ("workspace", "start", "end")}
+    con.execute(f"DELETE FROM {HOT} WHERE {hot}", span)
+    for name in (MINUTES, HOURS, SOURCES, *OPEN.values()):
+        con.execute(f"DELETE FROM {name} WHERE {mine}", values)
+    _insert(con, MINUTES, minutes)
+    for name, keeps in _KEEPS.items():
+        _insert(con, name, merged(minutes, HOUR, keeps))
+    before, after = int(held["count"].sum()), int(minutes["count"].sum())
+    return RolledUp((end - start) // MINUTE, max(held.height, minutes.height), changed, before, after)
 
 
 def _different(before: pl.DataFrame, after: pl.DataFrame) -> int:
@@ -140,6 +142,15 @@ def _different(before: pl.DataFrame, after: pl.DataFrame) -> int:
     gone = before.join(after, on=before.columns, how="anti", nulls_equal=True)
     come = after.join(before, on=after.columns, how="anti", nulls_equal=True)
     return pl.concat([gone.select(key), come.select(key)]).unique().height
+
+
+def show(con: duckdb.DuckDBPyConnection, data: Path) -> None:
+    """Let the views show what is in the store, and the files that count."""
+    files = rollup_files.source(data, rollup_files.paths(con))
+    rows = f"SELECT {COLUMNS} FROM {told(MINUTES, HOT)}"
+    every = rows if files is None else f"{rows} UNION ALL SELECT {COLUMNS} FROM {files}"
+    for name in VIEWS:
+        con.execute(f"CREATE OR REPLACE VIEW {name} AS {view(name, f'({every})')}")
 
 
 def view(name: str, source: str) -> str:
@@ -159,11 +170,13 @@ def view(name: str, source: str) -> str:
 
 
 def days(con: duckdb.DuckDBPyConnection) -> dict[str, str]:
-    """Return the days (UTC) that there are, ascending, each with a text that is another one once its rows are."""
+    """Return the days (UTC) of the store's rows, ascending, each with a text that is another one once they are."""
+    columns = 'start, "count", errors, total'
+    rows = " UNION ALL ".join(f"SELECT {columns} FROM {name}" for name in (SOURCES, OPEN[SOURCES], HOT))
     sums = "sum(\"count\") || ' ' || sum(errors) || ' ' || sum(total)"
     again = f"coalesce((SELECT value FROM meta WHERE key = '{AGAIN}'), '0')"
     day = "strftime(start, '%Y-%m-%d')"
-    sql = f"SELECT {day} AS day, {sums} || ' ' || {again} FROM {SOURCES} GROUP BY day ORDER BY day"
+    sql = f"SELECT {day} AS day, {sums} || ' ' || {again} FROM ({rows}) GROUP BY day ORDER BY day"
     return dict(con.execute(sql).fetchall())
 
 
@@ -171,32 +184,34 @@ def write_day(con: duckdb.DuckDBPyConnection, day: str, folder: Path) -> None:
     """Write a day's minutes as `data.parquet` in `folder`: ROLLUP, a key in one row or several."""
     folder.mkdir(parents=True)
     first = f"{literal(f'{day}T00:00:00Z')}::TIMESTAMPTZ"
+    within = f"start >= {first} AND start < {first} + INTERVAL 1 DAY"
     con.execute(
-        f"COPY (SELECT {COLUMNS} FROM {told(MINUTES)} WHERE start >= {first} AND start < {first} + INTERVAL 1 DAY) "
+        f"COPY (SELECT {COLUMNS} FROM {told(MINUTES, HOT)} WHERE {within}) "
         f"TO {literal(str(folder / 'data.parquet'))} (FORMAT parquet, COMPRESSION zstd, COMPRESSION_LEVEL 1)"
     )
 
 
 def _before(upto: Mapping[str, int] | None) -> tuple[str, dict[str, object]]:
-    """A condition for rows with a position that nothing takes back any more, and its values."""
+    """A condition for rows at a position that nothing takes back any more, and its values."""
     if upto is None:
-        return '"offset" IS NOT NULL', {}
+        return "TRUE", {}
     reached = "list_extract($reached, list_position($partitions, partition))"
     return f'"offset" < {reached}', {"partitions": list(upto), "reached": list(upto.values())}
 
 
 def _insert(
-    con: duckdb.DuckDBPyConnection,
-    name: str,
-    rows: pl.DataFrame,
-    keys: pl.DataFrame,
-    partition: str | None = None,
-    offset: int | None = None,
+    con: duckdb.DuckDBPyConnection, name: str, rows: pl.DataFrame, partition: str = "", offset: int = 0
 ) -> None:
-    """Write rows (KEYED) at a position, and those of their keys (KEYS) that are new."""
+    """Write rows (ROLLUP), at a position where they are hot, and those of their keys that are new."""
+    if not rows.height:
+        return
+    numbered, keys = keyed(rows)
+    columns = column_list(BOOKKEEPING[KEYS])
     with scratch(con, keys):
         known = f"EXISTS (SELECT 1 FROM {KEYS} k WHERE k.key = {SCRATCH}.key)"
-        con.execute(f"INSERT INTO {KEYS} ({_KEY_COLUMNS}) SELECT {_KEY_COLUMNS} FROM {SCRATCH} WHERE NOT {known}")
-    place = pl.lit(partition, pl.String).alias("partition"), pl.lit(offset, pl.Int64).alias("offset")
-    with scratch(con, rows.with_columns(place)):
-        con.execute(f"INSERT INTO {name} ({_KEPT}) SELECT {_KEPT} FROM {SCRATCH}")
+        con.execute(f"INSERT INTO {KEYS} ({columns}) SELECT {columns} FROM {SCRATCH} WHERE NOT {known}")
+    if name == HOT:
+        numbered = numbered.with_columns(pl.lit(partition).alias("partition"), pl.lit(offset, pl.Int64).alias("offset"))
+    columns = column_list(BOOKKEEPING[name])
+    with scratch(con, numbered):
+        con.execute(f"INSERT INTO {name} ({columns}) SELECT {columns} FROM {SCRATCH}")

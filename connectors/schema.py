@@ -84,9 +84,8 @@ TABLES: dict[str, Table] = {
 # Shown by views, each in its own way; every other table is one of the store's.
 VIEWS = ("events", "rollup_1m", "histogram_1m")
 
-# Rollups as they are kept (`connectors.rolled`). A row has the position that the log had reached with it, so that it
-# goes where the log is taken back; null once that cannot happen any more.
-_ROLLED = {"partition": pl.String(), "offset": pl.Int64(), **KEYED}
+# Rows of rollups of one key add up; they are not written through `store_rows`.
+_ADDS_UP = ("start", "key", "session")
 
 # What the store keeps for itself: how far it got, what it is, and which files of events count.
 BOOKKEEPING: dict[str, Table] = {
@@ -118,9 +117,14 @@ BOOKKEEPING: dict[str, Table] = {
     # Minutes that a replay wrote into files of the lake, at the position that the log had reached with each.
     "rollup_files": Table({"partition": pl.String(), "offset": pl.Int64(), "path": pl.String(), "rows": pl.Int64()}),
     "rollup_keys": Table(KEYS, key=("key",)),
-    "rollup_minutes": Table(_ROLLED),
-    "rollup_hours": Table(_ROLLED),  # no sessions
-    "rollup_sources": Table(_ROLLED),  # hours of streams and sources, all else together
+    # At the position that the log had reached with each row, so that it goes where the log is taken back.
+    "hot_rollups": Table({"partition": pl.String(), "offset": pl.Int64(), **KEYED}),
+    # What nothing takes back any more.
+    "rollup_minutes": Table(KEYED, key=_ADDS_UP),
+    "rollup_hours": Table(KEYED, key=_ADDS_UP),  # no sessions
+    "rollup_sources": Table(KEYED, key=_ADDS_UP),  # hours of streams and sources, all else together
+    "open_hours": Table(KEYED, key=_ADDS_UP),  # the same of hours that go on, in pieces
+    "open_sources": Table(KEYED, key=_ADDS_UP),
 }
 
 

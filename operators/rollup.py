@@ -79,13 +79,6 @@ def rollup(events: pl.DataFrame) -> pl.DataFrame:
     return _of_events(events).frame() if events.height else empty(ROLLUP)
 
 
-def levels(events: pl.DataFrame) -> tuple[Rolled, Rolled, Rolled]:
-    """The minutes of some events, one or more; their hours, sessions together; and the hours of their sources alone."""
-    minutes = _of_events(events)
-    hours = minutes.added(HOUR, NO_SESSIONS)
-    return minutes, hours, hours.added(HOUR, SOURCE)
-
-
 def warm() -> None:
     """Load what is compiled, or compile it and keep that; the first large batch, or question, need not wait then."""
     many = pl.int_range(WORTH, eager=True)
@@ -94,8 +87,9 @@ def warm() -> None:
     )
     rest = {name: pl.lit(None, pl.String).alias(name) for name in READS if name not in events.columns}
     rest |= {"stream": pl.lit("verdict").alias("stream"), "attributes": pl.lit('{"tag":"x"}').alias("attributes")}
-    minutes, _, _ = levels(events.with_columns(rest.values()))
-    rows = minutes.frame().with_columns(values="value_count", sum=pl.lit(0.0))
+    minutes = rollup(events.with_columns(rest.values()))
+    keyed(merged(minutes, HOUR, SOURCE))
+    rows = minutes.with_columns(values="value_count", sum=pl.lit(0.0))
     added(rows, np.zeros(len(rows), np.int64), 1, [0.5])
 
 
@@ -113,7 +107,7 @@ def merged(rows: pl.DataFrame, size: int = MINUTE, keep: Sequence[str] = DIMENSI
 
 
 @dataclass(frozen=True, slots=True)
-class Rolled:
+class _Rows:
     """Rows, one or more, as numbers. dimensions: each one's numbers, and its texts by number. offsets: where each row
     begins in bins and counts, and where the last one ends."""
 
@@ -126,7 +120,7 @@ class Rolled:
     bins: NDArray[np.int16]
     counts: Ints
 
-    def added(self, size: int, keep: Sequence[str]) -> Rolled:
+    def added(self, size: int, keep: Sequence[str]) -> _Rows:
         """Rows of equal keys added up, see `merged`."""
         kept = [
             coded if name in keep else (np.zeros(len(self.start), np.int32), _NONE)
@@ -170,7 +164,7 @@ class Rolled:
         ]
 
 
-def _of_events(events: pl.DataFrame) -> Rolled:
+def _of_events(events: pl.DataFrame) -> _Rows:
     start = events["time"].to_physical().to_numpy() // MINUTE * MINUTE
     dimensions = _dimensions(events)
     value = events["value"]
@@ -183,13 +177,13 @@ def _of_events(events: pl.DataFrame) -> Rolled:
     return _added(start, dimensions, ones, errors, total, row, bins_of(values[row]), ones[: len(row)])
 
 
-def _of_rows(rows: pl.DataFrame) -> Rolled:
+def _of_rows(rows: pl.DataFrame) -> _Rows:
     bins, counts = (rows[name].explode(empty_as_null=False).to_numpy() for name in ("bins", "bin_counts"))
     ends = rows["bins"].list.len().to_numpy().cumsum(dtype=np.int64)
     count, errors, total = (rows[name].to_numpy() for name in ("count", "errors", "total"))
     start = rows["start"].to_physical().to_numpy()
     dimensions = [coded(rows[name]) for name in DIMENSIONS]
-    return Rolled(start, dimensions, count, errors, total, np.concatenate([[0], ends]), bins, counts)
+    return _Rows(start, dimensions, count, errors, total, np.concatenate([[0], ends]), bins, counts)
 
 
 def _added(
@@ -201,14 +195,14 @@ def _added(
     row: Ints,
     bins: NDArray[np.int16],
     counts: Ints,
-) -> Rolled:
+) -> _Rows:
     """Add up rows of equal start and dimensions. row: of each bin; counts: how often it is there."""
     low = int(start.min())
     key, size = (start - low) // MINUTE, (int(start.max()) - low) // MINUTE + 1
     for numbers, texts in dimensions:
         key, size = _combined(key, size, numbers, len(texts))
     cell, shown = numbered(key)
-    return Rolled(
+    return _Rows(
         start[shown],
         [(numbers[shown], texts) for numbers, texts in dimensions],
         *sums(cell, len(shown), count, errors, total),

@@ -12,11 +12,13 @@ from dataclasses import dataclass, field
 import polars as pl
 from duckdb import DuckDBPyConnection
 
-from connectors.rolled import HOURS, MINUTES, SOURCES, told
+from connectors.rolled import HOT, HOURS, MINUTES, OPEN, SOURCES, told
 from operators.events import EVENTS, HOUR, MINUTE
 from operators.rollup import DIMENSIONS, MILLIONTHS, READS, SOURCE, merged, rollup
 from query_api.fetch import fetch
 
+# Where the rows of each level are: what is hot is in minutes.
+_TABLES = {MINUTES: (MINUTES, HOT), HOURS: (HOURS, OPEN[HOURS], HOT), SOURCES: (SOURCES, OPEN[SOURCES], HOT)}
 BY = tuple(name for name in DIMENSIONS if name != "workspace")
 Span = tuple[int, int]  # µs, the end exclusive
 _TOLD = ("count", "errors", "values", "sum", "bins", "bin_counts")
@@ -100,8 +102,9 @@ def _stored(con: DuckDBPyConnection, wanted: Wanted, table: str, span: Span) -> 
         group = f" GROUP BY {', '.join(str(n + 1) for n in range(len(wanted.by) + 1))}"
     rows = fetch(
         con,
-        f"SELECT epoch_us({start}), {by}{sums} FROM {told(table)} WHERE start >= make_timestamptz($first::BIGINT) "
-        f"AND start < make_timestamptz($last::BIGINT) AND {condition}{group}",
+        f"SELECT epoch_us({start}), {by}{sums} FROM {told(*_TABLES[table])} "
+        "WHERE start >= make_timestamptz($first::BIGINT) AND start < make_timestamptz($last::BIGINT) "
+        f"AND {condition}{group}",
         **values,
         first=span[0],
         last=span[1],
