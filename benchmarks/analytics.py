@@ -217,10 +217,22 @@ def ask(data: Path, repeat: int) -> dict[str, list[float]]:
     environ = {**os.environ, "TOCSIN_LOG_LEVEL": "error"}
     server = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environ)
     try:
+        _until_published(data)
         return asyncio.run(_ask(port, (data / "key").read_text(), repeat))
     finally:
         server.send_signal(signal.SIGTERM)
         server.wait(60)
+
+
+def _until_published(data: Path) -> None:
+    """Wait until the service has published its lake, which it does once after its start."""
+    manifest = data / "lake" / "manifest.json"
+    began = manifest.stat().st_mtime if manifest.exists() else 0.0
+    for _ in range(3_600):
+        time.sleep(0.5)
+        if manifest.exists() and manifest.stat().st_mtime > began:
+            return
+    raise RuntimeError("the service does not publish its lake")
 
 
 async def _ask(port: int, key: str, repeat: int) -> dict[str, list[float]]:
@@ -248,7 +260,7 @@ def of_events(data: Path) -> dict[str, float]:
             times = []
             for _ in range(2):
                 began = time.perf_counter()
-                con.execute(sql).fetchall()
+                con.execute(sql).to_arrow_table()
                 times.append(time.perf_counter() - began)
             found[name] = min(times)
     return found
@@ -266,11 +278,11 @@ def replay_cost(folder: Path, events: int, repeat: int) -> tuple[float, float]:
             writer.write_table(block(number, max(1, round(100_000_000 / BLOCK))).to_arrow())
     took: dict[bool, list[float]] = {True: [], False: []}
     for round_ in range(repeat):
-        for rolled in (True, False) if round_ % 2 else (False, True):
-            out = folder / f"out-{rolled}"
-            code = f"{'' if rolled else _WITHOUT}import tocsin; tocsin.main()"
+        for counts in (True, False) if round_ % 2 else (False, True):
+            out = folder / f"out-{counts}"
+            code = f"{'' if counts else _WITHOUT}import tocsin; tocsin.main()"
             command = [sys.executable, "-c", code, "replay", str(source), "--data", str(out), "--overwrite"]
-            took[rolled].append(measure(command, Path.cwd()).cpu)
+            took[counts].append(measure(command, Path.cwd()).cpu)
     return median(took[True]), median(took[False])
 
 
