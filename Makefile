@@ -14,10 +14,10 @@ N ?= 1_000_000
 REPEAT ?= 3
 ARGS ?=
 
-.PHONY: help install demo run cluster test lint format bench bench-live bench-kafka chaos clean
+.PHONY: help install demo run cluster test lint format bench bench-live bench-kafka bench-analytics chaos clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-10s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-15s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 install: $(STAMP) ## a virtual environment in .venv with the `tocsin` command
 
@@ -66,6 +66,9 @@ bench-live: $(STAMP) ## measure the live service: latency, rates, idle CPU, memo
 
 bench-kafka: $(STAMP) ## measure reading from Kafka, and how a cluster scales
 	@$(BIN)/python -m benchmarks.kafka $(ARGS)
+
+bench-analytics: $(STAMP) ## measure what rollups cost and save: make bench-analytics ARGS='--events 100_000_000'
+	@$(BIN)/python -m benchmarks.analytics $(ARGS)
 
 chaos: $(STAMP) ## kill replays and the service at random moments, go on, compare: TOCSIN_CHAOS_ROUNDS=50
 	@TOCSIN_CHAOS_ROUNDS=$${TOCSIN_CHAOS_ROUNDS:-50} $(BIN)/python -m pytest -m chaos $(ARGS)
