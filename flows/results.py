@@ -26,7 +26,7 @@ from operators.live import Gone, Publication
 from operators.matches import Name
 from operators.output import ALERTS, INCIDENT_TENANTS, INCIDENTS, MEMBERS, TRANSITIONS, Output
 
-VERSION = 1  # of the messages; raised when one of them changes
+VERSION = 2  # of the messages; raised when one of them changes
 _OUTPUT = {"incidents": INCIDENTS, "incident_tenants": INCIDENT_TENANTS, "transitions": TRANSITIONS, "alerts": ALERTS}
 _RECORDS = {
     "events": EVENTS,

@@ -15,7 +15,7 @@ import polars as pl
 
 # Of the classes in snapshots. Raised when one of them changes, so that no version goes on from what it cannot read;
 # tests/flows/test_snapshot_layout.py tells when.
-VERSION = 2
+VERSION = 3
 
 
 class OutdatedSnapshotsError(Exception):

@@ -18,7 +18,7 @@ from flows.snapshots import VERSION
 from tests.flows.test_live import Clock, failed, running
 from tests.system.runs import replay, until
 
-KNOWN = (2, "7b3e0ae31e0b5ec8")
+KNOWN = (3, "7b3e0ae31e0b5ec8")
 OURS = ("operators.", "flows.", "connectors.")
 
 
