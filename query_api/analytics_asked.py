@@ -8,10 +8,9 @@ import polars as pl
 from duckdb import DuckDBPyConnection
 from fastapi import Depends, Query
 
-from operators.events import HOUR
 from query_api.analytics_window import From, To, Window, window_of
 from query_api.integrations_wire import clean
-from query_api.rollups import Wanted, select
+from query_api.rollups import WHOLE, Wanted, select
 from query_api.services import ServicesDep
 
 Environment = Literal["live", "test", "dev"]
@@ -36,7 +35,7 @@ class Asked:
         types: Sequence[str],
         by: tuple[str, ...],
         *,
-        grain: int = HOUR,
+        grain: int = WHOLE,
         values: bool = False,
     ) -> pl.DataFrame:
         """Return what happened, of these types of a stream: see `query_api.rollups.select`."""

@@ -12,6 +12,7 @@ from duckdb import DuckDBPyConnection
 from fastapi import APIRouter, Depends, Query, Response
 
 from operators.buckets import Grid
+from operators.events import HOUR
 from operators.histogram import Ints
 from operators.rollup import added
 from query_api.analytics_answer import answer, answers
@@ -102,8 +103,8 @@ async def by_guardian(caller: Reader, services: ServicesDep, asked: AskedDep) ->
     """
 
     def question(con: DuckDBPyConnection) -> list[dict[str, Any]]:
-        by = ("guardian", "label", "type", "code")
-        return guardians(asked.rows(con, caller.workspace, STREAM, TYPES, by))
+        rows = asked.rows(con, caller.workspace, STREAM, TYPES, ("guardian", "type", "code"))
+        return guardians(rows, asked.rows(con, caller.workspace, STREAM, TYPES, ("guardian", "label"), grain=HOUR))
 
     found = await read(services.pipeline, question, seconds=READ_SECONDS)
     said = {**asked.window.wire(), "data": found[:MOST_GUARDIANS]}
@@ -116,12 +117,12 @@ def mix(rows: pl.DataFrame, types: tuple[str, ...]) -> list[int]:
     return counts
 
 
-def guardians(rows: pl.DataFrame) -> list[dict[str, Any]]:
-    """Return what each guardian did, the busiest first. rows: by guardian, label, type and code."""
+def guardians(rows: pl.DataFrame, named: pl.DataFrame) -> list[dict[str, Any]]:
+    """Return what each guardian did, the busiest first. rows: by guardian, type and code; named: by hour and label."""
     names, at = places(rows["guardian"])
     counts = added(rows, at * len(TYPES) + kinds(rows, TYPES), len(names) * len(TYPES)).count.reshape(-1, len(TYPES))
     whole = added(rows, at, len(names))
-    labels = _labels(rows)
+    labels = _labels(named)
     violations = _violations(rows, at, len(names))
     found = [
         {

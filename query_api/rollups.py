@@ -20,6 +20,7 @@ from query_api.fetch import fetch
 # Where the rows of each level are: what is hot is in minutes.
 _TABLES = {MINUTES: (MINUTES, HOT), HOURS: (HOURS, OPEN[HOURS], HOT), SOURCES: (SOURCES, OPEN[SOURCES], HOT)}
 BY = tuple(name for name in DIMENSIONS if name != "workspace")
+WHOLE = 1 << 62  # a grain: everything in one bucket, which begins at 0
 Span = tuple[int, int]  # µs, the end exclusive
 _TOLD = ("count", "errors", "values", "sum", "bins", "bin_counts")
 _EVENTS = {name: EVENTS[name] for name in READS}
@@ -31,8 +32,8 @@ class Wanted:
     """What to look at. start, end: µs since 1970, UTC; `end` is exclusive. streams: of these, all where there are none.
 
     where: by dimension the values that count, None among them for events that have none. by: the dimensions to tell
-    apart. grain: µs, a divisor of all buckets that the rows are to be put into: MINUTE, or HOUR (cheaper). values: with
-    histograms, for percentiles.
+    apart. grain: µs, a divisor of all buckets that the rows are to be put into: MINUTE, HOUR (cheaper) or WHOLE
+    (cheapest). values: with histograms, for percentiles.
     """
 
     workspace: str
@@ -93,7 +94,7 @@ def _pieces(wanted: Wanted) -> list[tuple[str, Span]]:
 
 def _stored(con: DuckDBPyConnection, wanted: Wanted, table: str, span: Span) -> pl.DataFrame:
     condition, values = _conditions(wanted)
-    start = "date_trunc('hour', start)" if wanted.grain >= HOUR else "start"
+    start = {MINUTE: "epoch_us(start)", WHOLE: "0::BIGINT"}.get(wanted.grain, "epoch_us(date_trunc('hour', start))")
     by = "".join(f'"{name}", ' for name in wanted.by)
     if wanted.values:
         sums, group = '"count", errors, value_count, total / 1e6, bins, bin_counts', ""
@@ -102,7 +103,7 @@ def _stored(con: DuckDBPyConnection, wanted: Wanted, table: str, span: Span) -> 
         group = f" GROUP BY {', '.join(str(n + 1) for n in range(len(wanted.by) + 1))}"
     rows = fetch(
         con,
-        f"SELECT epoch_us({start}), {by}{sums} FROM {told(*_TABLES[table])} "
+        f"SELECT {start}, {by}{sums} FROM {told(*_TABLES[table])} "
         "WHERE start >= make_timestamptz($first::BIGINT) AND start < make_timestamptz($last::BIGINT) "
         f"AND {condition}{group}",
         **values,

@@ -21,7 +21,7 @@ from connectors.pipeline import RolledUp
 from connectors.store import Position
 from operators.events import HOUR, MINUTE
 from operators.rollup import DIMENSIONS, added
-from query_api.rollups import BY, Wanted, select
+from query_api.rollups import BY, WHOLE, Wanted, select
 from tests.operators.test_rollup import START, dimensions, events, fails, frame
 
 FIRST = int(START.timestamp()) * 1_000_000
@@ -43,7 +43,7 @@ def changes(given: list[dict[str, Any]], first: int, last: int) -> Changes:
 @st.composite
 def questions(draw: st.DrawFn) -> Wanted:
     """Any window, aligned or not, any dimensions, any filter."""
-    grain = draw(st.sampled_from([MINUTE, HOUR]))
+    grain = draw(st.sampled_from([MINUTE, HOUR, WHOLE]))
     edge = st.one_of(
         st.integers(-10, 2 * HOUR + 10),
         st.integers(0, 120).map(lambda n: n * MINUTE),
