@@ -12,6 +12,8 @@ STAMP := $(VENV)/.installed
 # Benchmark size and repetitions: make bench N=10_000_000 REPEAT=3
 N ?= 1_000_000
 REPEAT ?= 3
+# Test files at the same time: make test JOBS=4
+JOBS ?= 2
 ARGS ?=
 
 .PHONY: help install demo run cluster test lint format bench bench-live bench-kafka bench-analytics chaos clean
@@ -45,8 +47,8 @@ run: $(STAMP) ## the live service with a workspace for trying it: prints its key
 cluster: $(STAMP) ## Kafka, two workers, two API nodes as processes of this machine (Java 17; KAFKA=host:port uses yours)
 	@$(BIN)/python deploy/cluster.py $(ARGS)
 
-test: $(STAMP) ## all tests
-	@$(BIN)/python -m pytest $(ARGS)
+test: $(STAMP) ## all tests, JOBS files at a time (2)
+	@$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile $(ARGS)
 
 lint: $(STAMP) ## style, types, and who may import whom
 	@$(BIN)/ruff check .
