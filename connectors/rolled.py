@@ -46,6 +46,11 @@ def told(name: str) -> str:
     return f"(SELECT r.*, {dimensions} FROM {name} r JOIN {KEYS} k USING (key))"
 
 
+def with_more(minutes: str) -> str:
+    """Return SQL for the rows of minutes, and for some (ROLLUP) that are not among them."""
+    return f"(SELECT {_TOLD} FROM {told(MINUTES)} UNION ALL SELECT {_TOLD} FROM {minutes})"
+
+
 def fold(con: duckdb.DuckDBPyConnection, upto: Mapping[str, int] | None = None, least: int = FOLD) -> bool:
     """Make one row of those with equal keys, in a transaction, where there are so many new ones of minutes; return
     whether there are. upto: by partition the offset before which nothing is taken back any more; None: nothing is."""
