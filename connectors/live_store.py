@@ -249,9 +249,10 @@ class LiveStore(Store):
         Also what is settled: a snapshot may be from before that, and an id that a late event left to an incident cannot
         be derived again.
         """
-        rows = self._con.execute(
-            "SELECT workspace, rule_id, group_key, epoch_us(opened_at), id FROM live_incidents ORDER BY id"
-        ).fetchall()
+        with self._writing:
+            rows = self._con.execute(
+                "SELECT workspace, rule_id, group_key, epoch_us(opened_at), id FROM live_incidents ORDER BY id"
+            ).fetchall()
         return [((workspace, rule, group), opened, incident) for workspace, rule, group, opened, incident in rows]
 
     def tenants(self, incidents: Sequence[str]) -> dict[str, tuple[str, ...]]:
@@ -272,6 +273,16 @@ class LiveStore(Store):
             ).fetchall()
         return {"Open": 0, "Recovering": 0} | dict(rows)
 
+    def positions(self) -> dict[str, Position]:
+        """Return how far each partition is. From any thread."""
+        with self._writing:
+            return super().positions()
+
+    def meta(self) -> dict[str, str]:
+        """Return all entries of `meta`. From any thread."""
+        with self._writing:
+            return super().meta()
+
     def note(self, meta: Mapping[str, str]) -> None:
         """Write entries of `meta`."""
         with self._writing:
@@ -279,17 +290,23 @@ class LiveStore(Store):
 
     def roll_up_again(self, workspace: str, start: int, end: int, upto: Mapping[str, int] | None) -> RolledUp:
         """Make a workspace's rollups of the hours around [start, end), µs, once more of its events, hour by hour, but
-        what a snapshot may take back. upto: see `fold`. From any thread; others write between two hours."""
+        what a snapshot may take back. upto: see `fold`. From any thread; others write between two hours.
+
+        Raises StoreClosedError, also in the middle: what is done by then stays.
+        """
         first, last = start // HOUR * HOUR, -(-end // HOUR) * HOUR
         found = RolledUp(0, 0, 0, 0, 0)
-        if upto is not None:  # after a restart less may be known than was when rows were folded
-            folded = self.folded
-            upto = {name: max(offset, folded.get(name, 0)) for name, offset in {**folded, **upto}.items()}
         for hour in range(first, last, HOUR):
             with self._writing:
+                if self._closed:
+                    raise StoreClosedError(_CLOSED)
                 self.write()
+                reached = upto
+                if upto is not None:  # more may have been folded: before a restart, or since the hour before
+                    folded = self.folded
+                    reached = {name: max(offset, folded.get(name, 0)) for name, offset in {**folded, **upto}.items()}
                 with self._transaction():
-                    done = rolled.replace(self._con, workspace, hour, hour + HOUR, upto)
+                    done = rolled.replace(self._con, workspace, hour, hour + HOUR, reached)
                     if done.changed:
                         again = int(self.meta().get(rolled.AGAIN, 0)) + 1
                         self._write("meta", meta_frame({rolled.AGAIN: str(again)}))
@@ -323,17 +340,18 @@ class LiveStore(Store):
 
         Ask what was `announced` before. What the feed has already is not told again.
         """
-        known = {name: position.next_offset for name, position in self.positions().items()}
-        told = max((known.get(name, 0) for name in positions), default=0)
-        # Kept, because `resume` takes the positions back: the next crash may come before they are reached again.
-        told = max(told, int(self.meta().get(TOLD, 0)))
-        self.note({TOLD: str(told)})
-        self.resume({**known, **positions})
-        with self._transaction():
-            self._show(NO_OUTPUT, Gone(), [incident for _, _, incident in self.announced()])
-        with self._seen:
-            self._memtable.clear()
-        self._told_upto = told
+        with self._writing:
+            known = {name: position.next_offset for name, position in self.positions().items()}
+            told = max((known.get(name, 0) for name in positions), default=0)
+            # Kept, because `resume` takes the positions back: the next crash may come before they are reached again.
+            told = max(told, int(self.meta().get(TOLD, 0)))
+            self.note({TOLD: str(told)})
+            self.resume({**known, **positions})
+            with self._transaction():
+                self._show(NO_OUTPUT, Gone(), [incident for _, _, incident in self.announced()])
+            with self._seen:
+                self._memtable.clear()
+            self._told_upto = told
 
     def tell_once(self) -> None:
         """Tell nothing again that the feed has, from here on: news may come again at any time."""

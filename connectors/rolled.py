@@ -79,6 +79,11 @@ def told(*tables: str) -> str:
     return f"(SELECT r.*, {dimensions} FROM ({rows}) r JOIN {KEYS} k USING (key))"
 
 
+def with_more(minutes: str) -> str:
+    """Return SQL for the rows of minutes, and for some (ROLLUP) that are not among them."""
+    return f"(SELECT {COLUMNS} FROM {told(MINUTES, HOT)} UNION ALL SELECT {COLUMNS} FROM {minutes})"
+
+
 def fold(con: duckdb.DuckDBPyConnection, upto: Mapping[str, int] | None = None, least: int = FOLD) -> bool:
     """Add up hot rows, in a transaction, where there are so many; return whether there are.
 

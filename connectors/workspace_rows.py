@@ -7,15 +7,19 @@ in LEFT_OUT with the reason; a test sees to it.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
 import pyarrow as pa
 
+from connectors import rolled
 from connectors.event_catalogue import HOT
 from connectors.manifest import Manifest
-from connectors.schema import TABLES, column_list, create_table, no_rows
+from connectors.schema import TABLES, Table, column_list, create_table, no_rows
+from connectors.sql import SCRATCH, scratch
+from operators.rollup import READS, rollup
 
 _ITS_INCIDENTS = "t.incident_id IN (SELECT i.id FROM incidents i WHERE i.workspace = $workspace)"
 _OWN = "t.workspace = $workspace"
@@ -72,21 +76,34 @@ def shares(con: duckdb.DuckDBPyConnection, workspace: str, names: Iterable[str])
 
     con: sees one instant of a store or a lake, such as `LiveStore.reading` gives; it is in use until the next one.
     """
+    there = _names(con)
     for name in names:
-        sources, files = ([name], ()) if name != "events" else _events(con)
-        columns = column_list(TABLES[name])
-        selects = [f'SELECT {columns} FROM "{source}"' for source in sources]
-        every = " UNION ALL ".join(selects) or no_rows(TABLES[name])
-        select = f"SELECT {columns} FROM ({every}) t WHERE {SHARES[name]}"
-        rows = con.sql(select, params={"workspace": workspace}).to_arrow_reader(_BATCH)
-        yield Share(name, rows, tuple(files))
+        with ExitStack() as stack:  # what a share reads of memory goes with it
+            files: Iterable[File] = ()
+            columns = column_list(TABLES[name])
+            sources = [f'"{name}"']
+            if name == "events":
+                sources, files = _events(con, there)
+            elif name in rolled.VIEWS and _UNWRITTEN in there:
+                reads = column_list(Table({column: TABLES["events"].columns[column] for column in READS}))
+                own = f"SELECT {reads} FROM {_UNWRITTEN} t WHERE {_OWN}"
+                stack.enter_context(scratch(con, rollup(con.sql(own, params={"workspace": workspace}).pl())))
+                sources = [f"({rolled.view(name, rolled.with_more(SCRATCH))})"]
+            every = " UNION ALL ".join(f"SELECT {columns} FROM {source}" for source in sources) or no_rows(TABLES[name])
+            select = f"SELECT {columns} FROM ({every}) t WHERE {SHARES[name]}"
+            rows = con.sql(select, params={"workspace": workspace}).to_arrow_reader(_BATCH)
+            yield Share(name, rows, tuple(files))
 
 
-def _events(con: duckdb.DuckDBPyConnection) -> tuple[list[str], Iterable[File]]:
+def _names(con: duckdb.DuckDBPyConnection) -> set[str]:
+    """The tables and views that a connection sees."""
+    names = "SELECT table_name FROM duckdb_tables() UNION ALL SELECT view_name FROM duckdb_views() WHERE NOT internal"
+    return {name for (name,) in con.execute(names).fetchall()}
+
+
+def _events(con: duckdb.DuckDBPyConnection, there: set[str]) -> tuple[list[str], Iterable[File]]:
     """The tables of events that are in no file yet, and the files."""
     [(data,)] = con.execute("SELECT getvariable('tocsin_data')").fetchall()
-    names = "SELECT table_name FROM duckdb_tables() UNION ALL SELECT view_name FROM duckdb_views() WHERE NOT internal"
-    there = {name for (name,) in con.execute(names).fetchall()}
     if HOT not in there:  # a lake: as of its last publication
         listed = Manifest.read(Path(data) / "lake").events
         return [], [File(f"{data}/{path}") for path in listed]

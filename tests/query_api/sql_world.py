@@ -10,10 +10,13 @@ from typing import Any
 
 import duckdb
 import httpx
+import numpy as np
 import polars as pl
 
 from connectors.live_store import LiveStore
+from connectors.rolled import VIEWS
 from connectors.schema import TABLES
+from operators.histogram import bins_of, value_of
 from query_api import reading
 from query_api.settings import ServiceSettings
 from tests.connectors.changes import Row, alert, changes, hit, live, moved
@@ -82,12 +85,13 @@ def sql_world(directory: Path, **settings: Any) -> Iterator[SqlWorld]:
 def _fill(world: SqlWorld) -> None:
     store = world.store
     for stage in range(3):
-        tables: dict[str, list[Row]] = {name: [] for name in TABLES}
+        tables: dict[str, list[Row]] = {name: [] for name in TABLES if name not in VIEWS}
         for n, (team, mark) in enumerate([(world.mine, "mine"), (world.theirs, SECRET)]):
             own = _rows(team.id, mark, stage, 10 * stage + 5 * n)
             kept = world.rows.setdefault(team.id, {name: [] for name in TABLES})
             for name, values in own.items():
-                tables[name] += values
+                if name not in VIEWS:  # these follow from events
+                    tables[name] += values
                 kept[name] += values
         bad = {"partition": "p", "offset": 10 * stage + 9, "raw": SECRET, "error": "not JSON", "at": t(0)}
         tables["dead_letters"] = [bad]
@@ -111,6 +115,8 @@ def _rows(workspace: str, mark: str, stage: int, offset: int) -> dict[str, list[
     """One incident of a workspace with all that belongs to it."""
     incident, version, source = f"inc_{mark}_{stage}", f"v-{mark}", f"source of {mark}"
     told = {"workspace": workspace, "message": mark, "attributes": f'{{"n": {stage}, "who": "{mark}"}}'}
+    minute = {"minute": t(stage), "workspace": workspace, "stream": "integration", "source": source}
+    [bin] = bins_of(np.array([1.5]))
     return {
         "events": [
             event(offset, stage, source, "auth_failed", "auth_failure", tenant=mark, **told),
@@ -123,5 +129,10 @@ def _rows(workspace: str, mark: str, stage: int, offset: int) -> dict[str, list[
         "incident_tenants": [hit(incident, mark)],
         "transitions": [moved(incident, 0, stage) | {"reason": mark, "rule_version": version}],
         "alerts": [alert(f"{incident}.opened", incident, stage) | {"workspace": workspace}],
+        "configurations": [{"partition": "p", "offset": offset + 2, "workspace": workspace, "time": t(stage),
+                            "at": t(stage), "id": f"c{offset}", "actor": mark, "settings": f'{{"who": "{mark}"}}'}],
+        "rollup_1m": [minute | {"type": kind, "count": 1, "errors": 0, "value_count": n, "value_sum": 1.5 * n}
+                      for kind, n in (("auth_failed", 0), ("login", 1))],
+        "histogram_1m": [minute | {"type": "login", "bin": int(bin), "value": float(value_of(bin)), "count": 1}],
         "rules": [{"rule_id": "auth_failure", "version": version, "definition": f'{{"by": "{mark}"}}'}] * (stage == 0),
     }  # fmt: skip

@@ -3,10 +3,11 @@
 import math
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -15,13 +16,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from connectors import rolled
-from connectors.live_store import LiveStore
+from connectors.live_store import LiveStore, StoreClosedError
 from connectors.memtable import Changes
 from connectors.pipeline import RolledUp
 from connectors.store import Position
 from operators.events import HOUR, MINUTE
 from operators.rollup import DIMENSIONS, added
 from query_api.rollups import BY, WHOLE, Wanted, select
+from tests.connectors.changes import before_each_statement
 from tests.operators.test_rollup import START, dimensions, events, fails, frame
 
 FIRST = int(START.timestamp()) * 1_000_000
@@ -161,3 +163,95 @@ def test_a_rollup_that_was_lost_is_made_again() -> None:
         assert not store.roll_up_again("w1", FIRST, FIRST + HOUR, None).changed
         names = rolled.days(store.cursor())
         assert list(names) == ["2026-05-01"]
+
+
+def plain(count: int) -> list[dict[str, Any]]:
+    """An event a minute."""
+    return [
+        {"time": START + timedelta(minutes=n), "workspace": "w1", "stream": "log", "source": "s", "value": 1.0,
+         "type": "x", "partition": "p", "offset": n, **dict.fromkeys(("code", "tenant", "severity", "attributes"))}
+        for n in range(count)
+    ]  # fmt: skip
+
+
+def test_what_is_folded_between_two_hours_is_not_lost(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A window is made again hour by hour, and meanwhile snapshots are taken: what they fold has no position any more,
+    and is replaced as a whole."""
+    given = plain(120)
+    with opened() as store:
+        for first in range(0, 120, 40):
+            store.accept(changes(given, first, first + 40))
+            store.write()
+        write, written = store.write, []
+
+        def write_and_fold() -> bool:
+            written.append(1)
+            if len(written) == 2:
+                store.fold({"p": 120}, least=1)
+            return write()
+
+        monkeypatch.setattr(store, "write", write_and_fold)
+        done = store.roll_up_again("w1", FIRST, FIRST + 2 * HOUR, {"p": 40})
+        assert (len(written), done.changed) == (2, 0)
+        for grain in (MINUTE, HOUR):
+            check(store, given, Wanted("w1", (), FIRST, FIRST + 2 * HOUR, by=("source",), grain=grain))
+
+
+def test_a_window_is_not_made_again_in_a_closed_store() -> None:
+    """The store is opened again after trouble: who asked hears to try again, not of a mistake in here."""
+    with opened() as store:
+        store.accept(changes(plain(3), 0, 3))
+        store.close()
+        with pytest.raises(StoreClosedError):
+            store.roll_up_again("w1", FIRST, FIRST + HOUR, None)
+
+
+@pytest.mark.parametrize("does", [LiveStore.announced, LiveStore.positions, LiveStore.meta])
+def test_nobody_works_on_the_store_in_the_middle_of_a_window(does: Callable[[LiveStore], object]) -> None:
+    """The jobs of a service that was killed begin at once when it starts, and so does its dataflow. Both ask one
+    connection, and would get each other's answers."""
+    given = plain(60)
+    with opened() as store:
+        for first in range(0, 60, 10):
+            store.accept(changes(given, first, first + 10))
+            store.write()
+        others: list[Thread] = []
+
+        def happens(sql: str) -> None:
+            if others or "FROM events" not in sql:
+                return
+            others.append(Thread(target=does, args=(store,)))
+            others[0].start()
+            others[0].join(0.2)
+            assert others[0].is_alive()
+
+        con = store._con
+        with before_each_statement(store, happens):
+            store._con.sql = lambda sql, **more: (happens(sql), con.sql(sql, **more))[1]  # type: ignore[method-assign]
+            assert not store.roll_up_again("w1", FIRST, FIRST + HOUR, None).changed
+        others[0].join(10)
+        assert not others[0].is_alive()
+        check(store, given, Wanted("w1", (), FIRST, FIRST + HOUR))
+
+
+def test_a_window_waits_until_what_comes_again_is_gone() -> None:
+    """The other way round: a job must not count what the dataflow is about to drop."""
+    given = plain(60)
+    with opened() as store:
+        for first in (0, 30):
+            store.accept(changes(given, first, first + 30))
+            store.write()
+        done: list[RolledUp] = []
+        job = Thread(target=lambda: done.append(store.roll_up_again("w1", FIRST, FIRST + HOUR, None)))
+
+        def happens(sql: str) -> None:
+            if sql.startswith("UPDATE positions"):
+                job.start()
+                job.join(0.2)
+                assert job.is_alive()
+
+        with before_each_statement(store, happens):
+            store.repeat({"p": 30})
+        job.join(10)
+        assert done == [RolledUp(60, 30, 0, 30, 30)]
+        check(store, given[:30], Wanted("w1", (), FIRST, FIRST + HOUR))
