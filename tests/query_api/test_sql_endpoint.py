@@ -289,7 +289,18 @@ def test_what_takes_too_long_is_ended(hasty: SqlWorld, sql: str) -> None:
     if "sleep" not in sql or answer.status_code != 200:
         assert (answer.status_code, "1.5 s" in answer.json()["detail"]) == (504, True)
     assert time.monotonic() - began < 4
-    assert hasty.told("SELECT 1") == [[1]]
+    goes_on(hasty)
+
+
+def goes_on(world: SqlWorld) -> None:
+    """The next statement is answered; a new process may take longer to start than this world lets a statement take."""
+    for _ in range(20):
+        answer = world.ask("SELECT 1")
+        if answer.status_code == 200:
+            assert answer.json()["rows"] == [[1]]
+            return
+        assert answer.status_code == 504
+    pytest.fail("no statement is answered any more")
 
 
 @pytest.mark.parametrize(
@@ -308,7 +319,7 @@ def test_what_takes_too_much_memory_is_ended(hasty: SqlWorld, sql: str) -> None:
     assert answer.status_code in (422, 504), answer.text[:200]
     detail = answer.json()["detail"]
     assert "100MB of memory" in detail or "larger than 32 MB" in detail or "1.5 s" in detail
-    assert hasty.told("SELECT 1") == [[1]]
+    goes_on(hasty)
 
 
 @pytest.mark.parametrize("sql", ["SELECT repeat('x', 10000000000)", "SELECT len(range(10_000_000_000))"])
@@ -352,7 +363,7 @@ def test_a_workspace_has_one_place_and_another_one_still_finds_one(hasty: SqlWor
     refused = next(answer for answer in mine if answer.status_code == 503)
     assert refused.headers["Retry-After"] == "1"
     assert "of this workspace" in refused.json()["detail"]
-    assert hasty.told("SELECT 1") == [[1]]
+    goes_on(hasty)
 
 
 def test_all_places_taken_is_503(hasty: SqlWorld, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -404,7 +415,7 @@ def test_who_goes_away_leaves_nothing_running(hasty: SqlWorld, how: str) -> None
 
     hasty.service.runner.run(leave())
     assert not sent
-    assert hasty.told("SELECT 1") == [[1]]
+    goes_on(hasty)
 
 
 def pids(world: SqlWorld) -> set[int]:
