@@ -23,6 +23,7 @@ from connectors import rollup_files
 from connectors.pipeline import RolledUp
 from connectors.schema import BOOKKEEPING, column_list
 from connectors.sql import SCRATCH, literal, scratch
+from operators.adding import MOST
 from operators.events import HOUR, MINUTE
 from operators.histogram import SQL_VALUE
 from operators.rollup import DIMENSIONS, NO_SESSIONS, READS, ROLLUP, SOURCE, keyed, merged, rollup
@@ -164,7 +165,7 @@ def view(name: str, source: str) -> str:
     if name == "rollup_1m":
         return (
             f'SELECT start AS "minute", {key}, sum("count")::BIGINT AS "count", sum(errors)::BIGINT AS errors, '
-            "sum(value_count)::BIGINT AS value_count, sum(total) / 1e6 AS value_sum "
+            f"sum(value_count)::BIGINT AS value_count, greatest(least(sum(total), {MOST}), -{MOST}) / 1e6 AS value_sum "
             f"FROM {source} GROUP BY ALL"
         )
     bins = f"SELECT start, {key}, unnest(bins)::BIGINT AS bin, unnest(bin_counts) AS n FROM {source}"

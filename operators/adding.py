@@ -33,7 +33,10 @@ def numbered(keys: Ints) -> tuple[Ints, Ints]:
 
 
 def sums(cell: Ints, cells: int, count: Ints, errors: Ints, total: Ints) -> tuple[Ints, Ints, Ints]:
-    """The sums of three columns by cell; of the last one held within ±MOST."""
+    """The sums of three columns by cell; of the last one held within ±MOST.
+
+    What is added first shows only where a sum of values of both signs leaves ±MOST on its way.
+    """
     if len(cell) >= WORTH:
         from operators import compiled
 

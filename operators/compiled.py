@@ -11,6 +11,7 @@ from operators.texts import NO_TEXT
 
 UNSURE = -2
 _MIX = np.uint64(0x9E3779B97F4A7C15)
+_DEEP = 64  # objects and lists within each other; the definition finds nothing where there are 128
 _FEW = 32  # bins that are put in order one by one; more are counted in a table
 
 
@@ -192,7 +193,7 @@ def find(body, offsets, letters, ends, wanted, which):  # type: ignore[no-untype
                     key = -1
                 depth += 1
                 is_key = depth == 1 and byte == 123
-                if depth == 1 and byte == 91:  # not an object
+                if depth > _DEEP or (depth == 1 and byte == 91):  # or not an object
                     codes[row, :] = UNSURE
                     break
             elif byte == 125 or byte == 93:

@@ -14,6 +14,7 @@ from functools import lru_cache
 from hashlib import blake2b
 
 import numpy as np
+import orjson
 import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
@@ -224,8 +225,8 @@ def _combined(key: Ints, size: int, numbers: Numbers, count: int) -> tuple[Ints,
 def _key(texts: tuple[str | None, ...]) -> int:
     """The number of a combination of dimensions: 63 bits of its hash. A million of them are different with a
     probability of 1 − 10⁻⁷."""
-    spelled = "\x1f".join("\x1e" if text is None else text for text in texts)
-    return int.from_bytes(blake2b(spelled.encode("utf-8", "surrogatepass"), digest_size=8).digest(), "big") >> 1
+    spelled = orjson.dumps(texts)  # no two combinations are spelled the same, whatever is in the texts
+    return int.from_bytes(blake2b(spelled, digest_size=8).digest(), "big") >> 1
 
 
 def _dimensions(events: pl.DataFrame) -> list[tuple[Numbers, Sequence[str | None]]]:

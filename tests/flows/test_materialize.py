@@ -50,6 +50,10 @@ SETTINGS = KafkaSettings("nowhere:1", prefix="t")
 FORM = MessageFormat("jsonl", DecodeOptions())
 RECORDS, RESULTS = SETTINGS.records, SETTINGS.results
 Tables = dict[str, dict[tuple[Any, ...], Row]]
+ROLLED = (
+    'SELECT epoch_us("minute"), workspace, stream, source, type, "count" FROM rollup_1m',
+    "SELECT epoch_us(date_trunc('minute', time)), workspace, stream, source, type, count(*) FROM events GROUP BY ALL",
+)
 
 
 # ---------------------------------------------------------------- Kafka and the workers
@@ -322,6 +326,7 @@ class Node:
         if self.materializer.forgotten != NEVER:
             self.store.maintain(self.materializer.forgotten, None)
             note("maintained")
+        self.store.fold(least=1)
         self.check()
 
     def check(self) -> None:
@@ -337,6 +342,8 @@ class Node:
             for offset in (body.tables["events"]["offset"].to_list() if "events" in body.tables else ())  # type: ignore[union-attr]
         }
         assert self.ask('SELECT partition, "offset" FROM events ORDER BY ALL') == sorted(told)
+        rolled, counted = (self.store.cursor().execute(f"{sql} ORDER BY ALL").fetchall() for sql in ROLLED)
+        assert rolled == counted  # of what is written: each event once, whoever sent it again
 
     def contents(self) -> dict[str, list[Row]]:
         """What a reader sees."""

@@ -47,6 +47,12 @@ def flushes(monkeypatch: pytest.MonkeyPatch) -> Flushes:
     return found
 
 
+ROLLED = (
+    'SELECT "minute", source, type, "count" FROM rollup_1m',
+    'SELECT date_trunc(\'minute\', time) AS "minute", source, type, count(*) AS "count" FROM events GROUP BY ALL',
+)
+
+
 def stored(first: int, count: int, *, letters: int = 0, watermark: int = 0) -> Stored:
     """A batch of partition p: `count` events from offset `first`, then dead letters."""
     end = first + count
@@ -70,8 +76,11 @@ def output(*steps: int) -> Output:
 
 
 def offsets(data: Path, table: str = "events") -> list[int]:
-    """What a table of a closed store holds."""
+    """What a table of a closed store holds; each of its events is counted once."""
     with closing(duckdb.connect(str(data / "store.duckdb"), read_only=True)) as con:
+        con.execute("SET TimeZone = 'UTC'")
+        rolled, counted = (con.sql(f"FROM ({sql}) ORDER BY ALL").pl() for sql in ROLLED)
+        assert rolled.equals(counted)
         return [n for (n,) in con.execute(f'SELECT "offset" FROM {table} ORDER BY ALL').fetchall()]
 
 

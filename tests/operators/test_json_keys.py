@@ -70,10 +70,13 @@ def test_kinds_have_keys_of_their_own(given: list[tuple[str | None, int]], many:
         '{"tag":1}',
         '{"tag":{"tag":"x"}}',
         '{"tag":"x","tag":"y"}',
+        '{"tag":"x","deep":' + "[" * 126 + "]" * 126 + "}",
+        '{"tag":"x","deep":' + "[" * 127 + "]" * 127 + "}",
+        '{"deep":' + '{"a":' * 200 + "1" + "}" * 200 + ',"tag":"x"}',
     ],
 )
 def test_what_is_not_plain_is_looked_at_more_closely(text: str) -> None:
-    """An escape may spell the key, or stand in the text."""
+    """An escape may spell the key, or stand in the text; and of what is too deep the definition reads nothing."""
     expected = pl.DataFrame({"attributes": [text]}).select(text_of("attributes.tag"))["attributes"].to_list()
     with worth(0):
         [(numbers, texts)] = coded_under(pl.Series([text]), [["tag"]], np.zeros(1, np.int64))

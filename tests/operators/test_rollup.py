@@ -172,6 +172,18 @@ def test_sums_do_not_depend_on_what_is_added_first(
             assert rows.join(keys, on="key", maintain_order="left").select(ROLLUP.keys()).equals(once)
 
 
+@given(st.lists(st.lists(st.sampled_from(["", "a", "\x1f", "\x1e", '"', ","]), max_size=4).map("".join), min_size=6))
+def test_a_key_stands_for_one_combination(texts: list[str]) -> None:
+    """Two under one key would show the events of one as those of the other, for good; senders choose the texts."""
+    given = [
+        {"time": START, "workspace": "w", "stream": "log", "source": source, "type": kind, "code": code or None}
+        for source, kind, code in zip(texts, texts[1:], texts[2:], strict=False)
+    ]
+    rows, keys = keyed(rollup(frame(given)))
+    assert rows.height == keys.height == len({tuple(row.values()) for row in given})
+    assert keys["key"].is_unique().all()
+
+
 @given(st.lists(st.floats(-1e12, 1e12, allow_nan=False), min_size=1, max_size=200), st.floats(0.001, 1.0), FEW_OR_MANY)
 def test_percentiles_are_within_one_percent(values: list[float], rank: float, many: int) -> None:
     """Of the exact one of the nearest rank, whatever the values, also put together from parts."""

@@ -22,7 +22,7 @@ from flows.replay import BOARD_FILE
 ROOT = Path(__file__).resolve().parents[2]
 COMMAND = (sys.executable, "-m", "tocsin")
 COMPARED = ("events", "claims", "incidents", "incident_tenants", "transitions", "alerts", "dead_letters", "rules",
-            "configurations")  # fmt: skip
+            "configurations", "rollup_1m", "histogram_1m")  # fmt: skip
 PATIENCE = 120.0  # seconds until a test gives up waiting for a process; generous, machines are busy
 
 Args = Iterable[str | Path]

@@ -44,6 +44,8 @@ COMPARED = {
     "claims": "SELECT * FROM claims",
     "dead_letters": "SELECT * FROM dead_letters",
     "configurations": "SELECT * FROM configurations",
+    "rollup_1m": "SELECT * FROM rollup_1m",
+    "histogram_1m": "SELECT * FROM histogram_1m",
     "incidents": "SELECT * EXCLUDE (id, settled) FROM incidents",
     "incident_tenants": f"SELECT {_KEY}, t.* EXCLUDE (incident_id) {_BESIDE.format('incident_tenants')}",
     "transitions": f"SELECT {_KEY}, t.* EXCLUDE (incident_id, settled) {_BESIDE.format('transitions')}",

@@ -69,7 +69,19 @@ def _event(
     if rng.random() < 0.8:
         row["tenantId"] = f"t{rng.randrange(12)}"
     row["rawPayload"] = {"ms": rng.randrange(1_000), "region": rng.choice(("eu", "us")), "n": number}
-    return orjson.dumps(row)
+    return orjson.dumps(row | _dimensions(row, number))
+
+
+def _dimensions(row: dict[str, Any], number: int) -> dict[str, Any]:
+    """What rollups tell apart and add up, of some events: no sum of these values is exact in binary."""
+    said: dict[str, Any] = {}
+    if number % 3 == 0:
+        said["value"] = (number * 7_919 % 20_011 - 300) / 1_000
+    if row["eventType"] == "heartbeat" and number % 2:
+        said["stream"] = ("verdict", "tool_call", "identity")[number % 3]
+        told = {"guardian_id": f"g{number % 5}", "guardian_name": "G\u00fcnther", "nhi_label": "ci", "tag": ""}
+        said["rawPayload"] = row["rawPayload"] | {name: told[name] for n, name in enumerate(told) if number & 4 << n}
+    return said
 
 
 def lines(seed: int, events: int, share: float = 1.0) -> list[bytes]:
