@@ -12,6 +12,7 @@ from pydantic import BaseModel, Field, WithJsonSchema
 from operators.buckets import LONGEST, Grid, enough, grid, size_of
 from operators.events import DAY, MINUTE, STREAMS
 from operators.measures import DISTINCT, PLAIN, dimension_of, needs_values
+from query_api.analytics_window import check_years
 from query_api.envelope import ApiError, ErrorCode
 from query_api.integrations_wire import invalid, parse_instant, shown
 
@@ -29,7 +30,6 @@ LOGS = "logs:read"
 SCOPE_OF = {"tool_call": "mcp:read", "identity": "nhi:read"}
 
 MOST_GROUPS, MOST_MEASURES, MOST_DIMENSIONS, MOST_VALUES = 100, 12, 4, 100
-_EARLIEST, _LATEST = (parse_instant(f"{year}-01-01", "") or 0 for year in (1900, 2200))
 
 _Text = Annotated[str, Field(max_length=500)]
 _Time = Annotated[str | None, Field(json_schema_extra={"format": "date-time"})]
@@ -243,8 +243,7 @@ def _window(asked: Asked, now: float) -> tuple[int, int]:
     start = end - DAY if since is None else since
     if start >= end:
         raise invalid("from must lie before to.")
-    if start < _EARLIEST or end > _LATEST:
-        raise invalid("from and to must lie between the years 1900 and 2200.")
+    check_years(start, end)
     return start, end
 
 

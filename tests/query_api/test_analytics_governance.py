@@ -246,6 +246,8 @@ WRONG: list[dict[str, str]] = [
     {"from": DAY["to"], "to": DAY["to"]},
     {"from": "2126-01-01T00:00:00Z"},
     {"to": "2001-01-01T00:00:00Z"},  # before the default of `from`
+    {"from": "0001-01-01T00:00:00Z", "to": "0001-01-02T00:00:00Z"},
+    {"from": "9999-12-30T00:00:00Z", "to": "9999-12-31T23:59:59Z"},
     {"environment": "staging"},
 ]
 

@@ -470,6 +470,8 @@ READING = (
         ({"from": "yesterday"}, 400),
         ({"to": "2026-13-01"}, 400),
         ({"from": "2026-05-01T00:00:00Z", "to": "2026-04-30T00:00:00Z"}, 400),
+        ({"from": "0001-01-01T00:00:00Z", "to": "0001-01-02T00:00:00Z"}, 400),
+        ({"from": "9999-12-30T00:00:00Z", "to": "9999-12-31T23:59:59Z"}, 400),
         ({"from": "1999-05-01T00:00:00Z"}, 422),
     ],
 )
@@ -502,6 +504,7 @@ def test_buckets(world: World, path: str) -> None:
         ("POST", "nhi-anomalies/anom_nothing/ack", {"json": {"note": "x" * 2_001}}, 400),
         ("POST", "nhi-risk/detect-anomalies", {"json": {"from": "x"}}, 400),
         ("POST", "nhi-risk/detect-anomalies", {"json": {"from": 5}}, 400),
+        ("POST", "nhi-risk/detect-anomalies", {"json": {"from": "0001-01-01", "to": "0001-01-02"}}, 400),
         ("POST", "nhi-risk/detect-anomalies", {"json": [1]}, 400),
         ("POST", "nhi-risk/detect-anomalies", {"json": {"from": "2020-01-01T00:00:00Z"}}, 422),
         ("DELETE", "nhi-risk", {}, 405),
