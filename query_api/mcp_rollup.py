@@ -4,7 +4,6 @@ Rollups follow the log by themselves, so this changes nothing. It is for who wan
 """
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Path, Response
@@ -17,7 +16,7 @@ from query_api.analytics_answer import answer, answers
 from query_api.analytics_schema import Rollup, RollupQueued
 from query_api.analytics_window import Window, too_large
 from query_api.envelope import ApiError, ErrorCode
-from query_api.integrations_wire import as_micros, invalid, parse_instant, rfc3339
+from query_api.integrations_wire import invalid, parse_instant, rfc3339_of
 from query_api.mcp_tools import Reader
 from query_api.services import Services, ServicesDep
 
@@ -97,14 +96,10 @@ def _shown(job: Job) -> dict[str, Any]:
         "rollup_id": job.id,
         "status": job.status,
         **Window(int(job.request["start"]), int(job.request["end"])).wire(),
-        "requested_at": _time(job.created_at),
-        "started_at": _time(job.started_at),
-        "finished_at": _time(job.finished_at),
+        "requested_at": rfc3339_of(job.created_at),
+        "started_at": rfc3339_of(job.started_at),
+        "finished_at": rfc3339_of(job.finished_at),
         "changed": result.get("changed"),
         "compared": result.get("compared"),
         "error": job.error,
     }
-
-
-def _time(at: datetime | None) -> str | None:
-    return None if at is None else rfc3339(as_micros(at))

@@ -8,9 +8,8 @@ from starlette.concurrency import run_in_threadpool
 from connectors.control import Anomaly
 from query_api.analytics_answer import answer, answers
 from query_api.envelope import ApiError, ErrorCode
-from query_api.integrations_wire import as_time, clean, parse_instant, rfc3339
+from query_api.integrations_wire import as_time, clean, parse_instant, rfc3339_of
 from query_api.nhi_asked import Reader
-from query_api.nhi_reading import micros
 from query_api.nhi_schema import Acknowledgement, AnomalyBody, AnomalyPage
 from query_api.pages import Cursor, Limit, listing, place
 from query_api.services import ServicesDep
@@ -74,10 +73,10 @@ def shown(one: Anomaly) -> dict[str, Any]:
         "nhi_id": one.nhi_id,
         "type": one.type,
         "severity": one.severity,
-        "detected_at": rfc3339(micros(one.detected_at)),
+        "detected_at": rfc3339_of(one.detected_at),
         "evidence": one.evidence,
         "status": one.status,
     }
     if one.acknowledged_at is not None:
-        body |= {"note": one.note, "acknowledged_at": rfc3339(micros(one.acknowledged_at))}
+        body |= {"note": one.note, "acknowledged_at": rfc3339_of(one.acknowledged_at)}
     return body

@@ -24,10 +24,9 @@ from operators.scores import LOOKBACK
 from query_api.analytics_answer import answer, answers
 from query_api.analytics_window import Window, grid_of, window_of
 from query_api.envelope import ApiError, ErrorCode
-from query_api.integrations_wire import rfc3339
+from query_api.integrations_wire import instant, rfc3339_of
 from query_api.nhi_asked import Reader
 from query_api.nhi_numbers import evidence
-from query_api.nhi_reading import instant, micros
 from query_api.nhi_schema import DetectionJob, DetectionRequest, QueuedJob
 from query_api.reading import read
 from query_api.rollups import Wanted, select
@@ -99,8 +98,8 @@ async def poll(job_id: str, caller: Reader, services: ServicesDep) -> Response:
             "status": job.status,
             "result": job.result,
             "error": job.error,
-            "created_at": rfc3339(micros(job.created_at)),
-            "finished_at": None if job.finished_at is None else rfc3339(micros(job.finished_at)),
+            "created_at": rfc3339_of(job.created_at),
+            "finished_at": rfc3339_of(job.finished_at),
         }
     )
 
