@@ -9,12 +9,12 @@ from fastapi import APIRouter, Response
 from operators.buckets import SIZES
 from operators.events import DAY, HOUR, MINUTE
 from operators.nhi import BY, STREAM, Past, before
-from query_api.analytics_answer import answer, answers
+from query_api.analytics_answer import answer, answers, listed
 from query_api.analytics_asked import AskedDep
 from query_api.analytics_window import BucketSize, Window, grid_of, timestamps
 from query_api.integrations_wire import READ_SECONDS, rfc3339
 from query_api.nhi_asked import Nhi, Reader, WindowDep
-from query_api.nhi_numbers import evidence, identity, listed, parts, score
+from query_api.nhi_numbers import evidence, identity, parts, score
 from query_api.nhi_reading import anomalies_of, last_seen_of, past_of, profile, profiles, states_of
 from query_api.nhi_schema import Assessment, RiskHistory, Risks
 from query_api.reading import read
