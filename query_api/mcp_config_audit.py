@@ -50,14 +50,11 @@ async def config_audit(
     after = decode_cursor(cursor, (int, str), "next_cursor") if cursor else None
     values = {"workspace": caller.workspace, "end": window.end}
 
-    def question(con: DuckDBPyConnection) -> list[Row]:
-        return con.execute(CHANGES, values).fetchall()
+    def question(con: DuckDBPyConnection) -> list[dict[str, Any]]:
+        changes = told(con.execute(CHANGES, values).fetchall()[::-1])
+        return [change for change in changes if change["at"] >= window.start][::-1]
 
-    found = [
-        change
-        for change in told(list(reversed(await read(services.pipeline, question, seconds=READ_SECONDS))))
-        if change["at"] >= window.start
-    ][::-1]
+    found = await read(services.pipeline, question, seconds=READ_SECONDS)
     if after is not None:
         places = [(change["at"], change["position"]) for change in found]
         found = found[places.index(after) + 1 :] if after in places else [one for one in found if one["at"] < after[0]]
