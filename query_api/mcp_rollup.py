@@ -11,7 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
 from connectors.control import Job
-from operators.events import DAY, MINUTE
+from operators.events import DAY, HOUR
 from query_api.analytics_answer import answer, answers
 from query_api.analytics_schema import Rollup, RollupQueued
 from query_api.analytics_window import Window, too_large
@@ -29,7 +29,7 @@ _INSTANT = {"format": "date-time"}
 
 
 class RollupRequest(BaseModel):
-    """A span of time, RFC 3339; minutes of which it has a part count as a whole."""
+    """A span of time, RFC 3339; hours of which it has a part are made as a whole."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"from": "2026-05-01T00:00:00Z", "to": "2026-05-01T23:59:59Z"}]}
@@ -67,7 +67,7 @@ async def handle(services: Services, job: Job) -> Mapping[str, Any]:
     """Do the job. Raises Unavailable."""
     start, end = (int(job.request[name]) for name in ("start", "end"))
     done = await run_in_threadpool(
-        services.pipeline.roll_up, job.workspace, start // MINUTE * MINUTE, -(-end // MINUTE) * MINUTE
+        services.pipeline.roll_up, job.workspace, start // HOUR * HOUR, -(-end // HOUR) * HOUR
     )
     return {
         "changed": done.changed > 0,

@@ -378,7 +378,7 @@ def test_a_rollup_from_the_question_to_the_answer(service: Service) -> None:
     service.pipeline.rolled_up = RolledUp(minutes=1_440, rows=70, changed=2, before=18_400, after=18_425)
     assert service.run_jobs() == 1
     midnight = 1_777_593_600_000_000
-    assert service.pipeline.rolled == [(team.id, midnight, midnight + 86_400_000_000)], "whole minutes"
+    assert service.pipeline.rolled == [(team.id, midnight, midnight + 86_400_000_000)], "whole hours"
     done = state()
     assert (done["status"], done["changed"], done["error"]) == ("succeeded", True, None)
     assert done["compared"] == {
