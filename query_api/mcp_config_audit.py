@@ -17,13 +17,12 @@ from query_api.analytics_window import From, To, window_of
 from query_api.configure import actor_of
 from query_api.integrations_wire import READ_SECONDS, decode_cursor, encode_cursor, rfc3339
 from query_api.mcp_tools import Reader
-from query_api.pages import Cursor, Limit
+from query_api.pages import PAGE, Cursor, Limit
 from query_api.reading import Row, read
 from query_api.services import ServicesDep
 
 router = APIRouter()
 
-PAGE = 25
 MOST = 50_000  # changes of a workspace that are looked at, the latest ones
 
 # The earlier ones, too: they say what a setting was before.

@@ -11,12 +11,10 @@ from query_api.envelope import ApiError, ErrorCode
 from query_api.integrations_wire import as_time, clean, parse_instant, rfc3339_of
 from query_api.nhi_asked import Reader
 from query_api.nhi_schema import Acknowledgement, AnomalyBody, AnomalyPage
-from query_api.pages import Cursor, Limit, listing, place
+from query_api.pages import PAGE, Cursor, Limit, listing, place
 from query_api.services import ServicesDep
 
 router = APIRouter()
-
-PAGE = 25
 
 
 @router.get("/nhi-anomalies", summary="Anomalies of identities", response_model=None, responses=answers(AnomalyPage))

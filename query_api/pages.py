@@ -14,7 +14,7 @@ from query_api.integrations_wire import as_micros, as_time, decode_cursor, encod
 from query_api.wire import Listing, Mark
 
 T = TypeVar("T")
-MOST = 100
+PAGE, MOST = 25, 100  # entries of a page, by default and at most
 
 Limit = Annotated[int, Query(ge=1, le=MOST)]
 Cursor = Annotated[
