@@ -47,7 +47,7 @@ LOOKED_AT: tuple[tuple[Kind, str], ...] = (
 # denied attempts are noticed where there were none for weeks.
 LEVEL = 3e-3
 REST = 24  # hours after an anomaly in which the same kind is no news
-READ_SECONDS = 120.0
+DETECTION_SECONDS = 120.0  # nobody waits for the answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +115,7 @@ async def handle(services: Services, job: Job) -> dict[str, Any]:
         begin = span.begin - LOOKBACK  # the evidence of the first hours looks back, too
         return Past(select(con, Wanted(job.workspace, (STREAM,), begin, span.end, {}, BY, HOUR, values=True)))
 
-    past = await read(services.pipeline, question, seconds=READ_SECONDS)
+    past = await read(services.pipeline, question, seconds=DETECTION_SECONDS)
     found: list[Found] = []
     active = past.active(span.begin, span.end)
     for nhi in active:  # one by one, so that the job can be stopped in between
