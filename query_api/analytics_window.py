@@ -15,13 +15,13 @@ LONGEST_DAYS = max(LONGEST.values())  # of a window without buckets
 # Room for what looks beyond a window: its first and last bucket, the weeks before it.
 _FIRST, _LAST = (parse_instant(f"{year}-01-01", "") or 0 for year in (1900, 2200))
 
-_FORMAT = {"format": "date-time"}
+DATE_TIME = {"format": "date-time"}
 From = Annotated[
     str | None,
-    Query(alias="from", description="RFC 3339, inclusive; 24 hours ago by default.", json_schema_extra=_FORMAT),
+    Query(alias="from", description="RFC 3339, inclusive; 24 hours ago by default.", json_schema_extra=DATE_TIME),
 ]
 To = Annotated[
-    str | None, Query(alias="to", description="RFC 3339, exclusive; now by default.", json_schema_extra=_FORMAT)
+    str | None, Query(alias="to", description="RFC 3339, exclusive; now by default.", json_schema_extra=DATE_TIME)
 ]
 BucketSize = Annotated[Bucket, Query(description="The length of a bucket; buckets are aligned to UTC.")]
 

@@ -499,6 +499,7 @@ def test_buckets(world: World, path: str) -> None:
         ("GET", "nhi-anomalies", {"params": {"status": "closed"}}, 400),
         ("GET", "nhi-anomalies", {"params": {"limit": 0}}, 400),
         ("GET", "nhi-anomalies", {"params": {"from": "x"}}, 400),
+        ("GET", "nhi-anomalies", {"params": {"from": "2026-05-01T00:00:00Z", "to": "2026-05-01T00:00:00Z"}}, 400),
         ("GET", "nhi-anomalies", {"params": {"cursor": "x"}}, 400),
         ("POST", "nhi-anomalies/anom_nothing/ack", {"json": {"note": 5}}, 400),
         ("POST", "nhi-anomalies/anom_nothing/ack", {"json": {"note": "x" * 2_001}}, 400),
