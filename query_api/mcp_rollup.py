@@ -14,7 +14,7 @@ from connectors.control import Job
 from operators.events import DAY, HOUR
 from query_api.analytics_answer import answer, answers
 from query_api.analytics_schema import Rollup, RollupQueued
-from query_api.analytics_window import Window, too_large
+from query_api.analytics_window import DATE_TIME, Window, too_large
 from query_api.envelope import ApiError, ErrorCode
 from query_api.integrations_wire import invalid, parse_instant, rfc3339_of
 from query_api.mcp_tools import Reader
@@ -25,8 +25,6 @@ router = APIRouter()
 KIND = "rollup"
 LONGEST_DAYS = 31
 
-_INSTANT = {"format": "date-time"}
-
 
 class RollupRequest(BaseModel):
     """A span of time, RFC 3339; hours of which it has a part are made as a whole."""
@@ -35,8 +33,8 @@ class RollupRequest(BaseModel):
         json_schema_extra={"examples": [{"from": "2026-05-01T00:00:00Z", "to": "2026-05-01T23:59:59Z"}]}
     )
 
-    start: Annotated[str, Field(alias="from", min_length=1, json_schema_extra=_INSTANT)]
-    end: Annotated[str, Field(alias="to", min_length=1, json_schema_extra=_INSTANT)]
+    start: Annotated[str, Field(alias="from", min_length=1, json_schema_extra=DATE_TIME)]
+    end: Annotated[str, Field(alias="to", min_length=1, json_schema_extra=DATE_TIME)]
 
 
 @router.post(
