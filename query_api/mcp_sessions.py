@@ -87,7 +87,7 @@ async def sessions(
 
 
 @router.get(
-    "/sessions/{sessionId}", summary="One session and its calls", response_model=None,
+    "/sessions/{sessionId:path}", summary="One session and its calls", response_model=None,
     responses=answers(SessionDetail, 404),
 )  # fmt: skip
 async def session(

@@ -263,6 +263,14 @@ def test_a_long_session_is_cut(world: World) -> None:
     assert found["calls"][0]["timestamp"] == DAY["from"]
 
 
+def test_a_session_may_be_a_path(world: World) -> None:
+    """As its producer calls it; escaped or not."""
+    team = world.service.team("Paths")
+    send(world.service, team, [Event(1, "tool_call", "t", "passed", "g", 1.0, session="chat/7", number=1)])
+    for name in ("chat/7", "chat%2F7"):
+        assert world.ask("GET", f"{BASE}/sessions/{name}", team).json()["session_id"] == "chat/7"
+
+
 @pytest.mark.parametrize("session", ["nobody", "%F0%9F%92%A5", "a%00b", "x" * 400])
 def test_an_unknown_session_is_404(world: World, session: str) -> None:
     """Whatever it is called."""

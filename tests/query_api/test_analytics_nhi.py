@@ -23,8 +23,10 @@ from tests.query_api.nhi_days import (
     ROGUE,
     START,
     WEEK,
+    Event,
     World,
     score,
+    send,
     stamp,
     status,
     strengths,
@@ -227,6 +229,17 @@ def test_the_history_is_what_the_list_said_then(world: World, nhi: str, bucket: 
             "impact": its["impact"],
             **{part["name"]: part["value"] for part in sorted(its["components"], key=lambda part: str(part["name"]))},
         }
+
+
+def test_an_identity_may_be_a_path(world: World) -> None:
+    """As SPIFFE calls them; escaped or not."""
+    team, nhi = world.service.team("Paths"), "spiffe://acme.org/ns/ci"
+    send(world.service, team, [Event(5, nhi, "tool_attempt", "denied", number=1)])
+    for name in (nhi, nhi.replace("/", "%2F")):
+        found = world.ask("GET", f"{BASE}/nhi-risk-assessment/{name}", team, params=DAY)
+        assert (found.status_code, found.json()["nhi_id"]) == (200, nhi)
+        past = world.ask("GET", f"{BASE}/nhi-risk-assessment/{name}/history", team, params=DAY)
+        assert (past.json()["nhi_id"], len(past.json()["series"])) == (nhi, 24)
 
 
 def test_a_history_of_one_bucket(world: World) -> None:
