@@ -3,6 +3,7 @@
     lake/events/date=2025-03-26/part-000012.parquet   the events themselves, by day of `at` (UTC): the store's own files
     lake/claims/part-000012.parquet                   what came since the last publication
     lake/rollup_1m/date=2025-03-26/data.parquet       minutes, by day: as of the last publication in which it changed
+    lake/rollup_1m/part-000012.parquet                minutes of one flush of a replay: the store's own files
     lake/incidents/data.parquet                       and every other table: as of the last publication
     lake/manifest.json                                the last publication: number, how far it got, files of events
     analyst.duckdb                                    a view for each table; open it read-only
@@ -12,8 +13,9 @@ table is replaced as a whole. `analyst.duckdb` names the event files that counte
 a flush has written and not committed, or a resumed run has taken back, is not in it. An incident shows up a moment
 before its last events. A crash at any point leaves the last `analyst.duckdb` whole, and every file that it names.
 
-Lost when somebody removes `lake/events`: the events; there is no other copy. All other tables come again with the next
-publication.
+Lost when somebody removes `lake/events`: the events; there is no other copy. With the parts of `lake/rollup_1m` goes
+what a replay rolled up. What a publication only adds to, claims and changed days of rollups, comes again as a whole
+where `lake/manifest.json` is removed, too. All other tables come again with the next publication.
 """
 
 import hashlib

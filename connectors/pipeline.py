@@ -116,9 +116,9 @@ class Pipeline(Protocol):
         ...
 
     def roll_up(self, workspace: str, start: int, end: int) -> RolledUp:
-        """Make a workspace's rollups of [start, end) anew from its events, and say what that changed.
+        """Make a workspace's rollups of the hours around [start, end) anew from its events, and say what that changed.
 
-        start, end: µs since 1970, UTC, whole minutes. Takes its time; doing it again changes nothing more. Raises
+        start, end: µs since 1970, UTC. Takes its time; doing it again changes nothing more. Raises
         Unavailable.
         """
         ...

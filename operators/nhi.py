@@ -17,7 +17,7 @@ from operators.histogram import Floats, Ints, quantiles
 from operators.scores import LOOKBACK, Spend
 
 STREAM = "identity"
-ATTEMPT, SPEND, TIER, FEDERATION, ACTIVITY = "tool_attempt", "spend", "tier", "federation", "activity"
+ATTEMPT, SPEND, TIER, FEDERATION = "tool_attempt", "spend", "tier", "federation"
 DENIED, ALLOWED = "denied", "allowed"
 STATEMENTS = (TIER, FEDERATION)  # about the identity; everything else is something that it did
 BY = ("source", "type", "code", "guardian", "label")  # the dimensions that `Past` reads

@@ -7,7 +7,10 @@ import orjson
 from fastapi import Response
 from pydantic import BaseModel
 
+from query_api.analytics_window import Window
 from query_api.openapi import responses
+
+MOST = 1_000  # rows of a list that has no pages
 
 
 def answer(body: Mapping[str, object], status: int = 200) -> Response:
@@ -19,3 +22,9 @@ def answers(model: type[BaseModel], *errors: int, status: int = 200) -> dict[int
     """Return what FastAPI's `responses=` wants: the success with its model, and errors that not all operations say."""
     said = {200: "Success.", 202: "Taken; ask for it by its id."}[status]
     return {status: {"model": model, "description": said}} | responses(*errors)
+
+
+def listed(data: list[dict[str, Any]], window: Window | None = None) -> dict[str, Any]:
+    """Return the body of a list that has no pages: its first MOST rows, `truncated` where there are more."""
+    body = {**(window.wire() if window else {}), "data": data[:MOST]}
+    return body | ({"truncated": True} if len(data) > MOST else {})

@@ -12,8 +12,9 @@ from pydantic import BaseModel, Field, WithJsonSchema
 from operators.buckets import LONGEST, Grid, enough, grid, size_of
 from operators.events import DAY, MINUTE, STREAMS
 from operators.measures import DISTINCT, PLAIN, dimension_of, needs_values
+from query_api.analytics_window import LONGEST_DAYS, check_years, too_large
 from query_api.envelope import ApiError, ErrorCode
-from query_api.integrations_wire import invalid, parse_instant, shown
+from query_api.integrations_wire import clean, invalid, parse_instant, shown
 
 DIMENSIONS = ("stream", "source", "type", "code", "guardian", "environment", "tag", "session")
 # What a dimension is called where it is about something: its column, and the streams it exists in.
@@ -29,7 +30,6 @@ LOGS = "logs:read"
 SCOPE_OF = {"tool_call": "mcp:read", "identity": "nhi:read"}
 
 MOST_GROUPS, MOST_MEASURES, MOST_DIMENSIONS, MOST_VALUES = 100, 12, 4, 100
-_EARLIEST, _LATEST = (parse_instant(f"{year}-01-01", "") or 0 for year in (1900, 2200))
 
 _Text = Annotated[str, Field(max_length=500)]
 _Time = Annotated[str | None, Field(json_schema_extra={"format": "date-time"})]
@@ -198,7 +198,7 @@ def _where(asked: Asked) -> Mapping[str, tuple[str | None, ...]]:
     without = _listed(asked.without, "without", FILTERS, len(FILTERS))
     found: dict[str, tuple[str | None, ...]] = {}
     for name in (*FILTERS, "guardian_id"):
-        values: list[str | None] = [text.encode("utf-8", "replace").decode() for text in getattr(asked, name) if text]
+        values: list[str | None] = [clean(text) for text in getattr(asked, name) if text]
         if name in without:
             values.append(None)
         if values:
@@ -243,19 +243,16 @@ def _window(asked: Asked, now: float) -> tuple[int, int]:
     start = end - DAY if since is None else since
     if start >= end:
         raise invalid("from must lie before to.")
-    if start < _EARLIEST or end > _LATEST:
-        raise invalid("from and to must lie between the years 1900 and 2200.")
+    check_years(start, end)
     return start, end
 
 
 def _check(length: int, bucket: str) -> None:
     """Raise ApiError Unprocessable for a window that is too long for its bucket; the sentence says what would do."""
-    longest = max(LONGEST.values()) if bucket == "none" else LONGEST[bucket]
+    longest = LONGEST_DAYS if bucket == "none" else LONGEST[bucket]
     if length <= longest * DAY:
         return
     finest = enough(length)
     what = "without buckets" if bucket == "none" else f"in buckets of {bucket}"
     instead = f"bucket={finest} would do" if finest else "ask for a shorter one"
-    raise ApiError(
-        ErrorCode.UNPROCESSABLE, f"The window is too large: {what} it may have {longest:,} days at most; {instead}."
-    )
+    raise too_large(f"The window is too large: {what} it may have {longest:,} days at most; {instead}.")

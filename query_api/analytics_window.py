@@ -12,14 +12,16 @@ from query_api.integrations_wire import EARLIEST, LATEST, invalid, parse_instant
 
 Bucket = Literal["1m", "5m", "15m", "1h", "1d"]
 LONGEST_DAYS = max(LONGEST.values())  # of a window without buckets
+# Room for what looks beyond a window: its first and last bucket, the weeks before it.
+_FIRST, _LAST = (parse_instant(f"{year}-01-01", "") or 0 for year in (1900, 2200))
 
-_FORMAT = {"format": "date-time"}
+DATE_TIME = {"format": "date-time"}
 From = Annotated[
     str | None,
-    Query(alias="from", description="RFC 3339, inclusive; 24 hours ago by default.", json_schema_extra=_FORMAT),
+    Query(alias="from", description="RFC 3339, inclusive; 24 hours ago by default.", json_schema_extra=DATE_TIME),
 ]
 To = Annotated[
-    str | None, Query(alias="to", description="RFC 3339, exclusive; now by default.", json_schema_extra=_FORMAT)
+    str | None, Query(alias="to", description="RFC 3339, exclusive; now by default.", json_schema_extra=DATE_TIME)
 ]
 BucketSize = Annotated[Bucket, Query(description="The length of a bucket; buckets are aligned to UTC.")]
 
@@ -44,7 +46,8 @@ def window_of(start: str | None, end: str | None, now: float) -> Window:
     """Return the window asked for. start, end: RFC 3339; now: seconds since 1970, for the defaults.
 
     By default it ends with the running second, so that it has what was accepted just now. Raises ApiError
-    ValidationError for what is no time, and where nothing lies between the two; Unprocessable beyond LONGEST_DAYS.
+    ValidationError for what is no time or a far one, and where nothing lies between the two; Unprocessable beyond
+    LONGEST_DAYS.
     """
     upto = default_end(now)
     since, until = parse_instant(start, "from"), parse_instant(end, "to")
@@ -52,9 +55,16 @@ def window_of(start: str | None, end: str | None, now: float) -> Window:
     if found.length <= 0:
         said = "" if since is not None else "; without a from it is the time 24 hours ago"
         raise invalid(f"from must lie before to{said}.")
+    check_years(*found)
     if found.length > LONGEST_DAYS * DAY:
         raise too_large(f"The window is longer than {LONGEST_DAYS:,} days.")
     return found
+
+
+def check_years(start: int, end: int) -> None:
+    """Raise ApiError ValidationError for a window of years that nobody can mean."""
+    if start < _FIRST or end > _LAST:
+        raise invalid("from and to must lie between the years 1900 and 2200.")
 
 
 def whole_of(start: str | None, end: str | None) -> Window:

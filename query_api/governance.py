@@ -15,7 +15,7 @@ from operators.buckets import Grid
 from operators.events import HOUR
 from operators.histogram import Ints
 from operators.rollup import added
-from query_api.analytics_answer import answer, answers
+from query_api.analytics_answer import answer, answers, listed
 from query_api.analytics_asked import Asked, AskedDep
 from query_api.analytics_numbers import RANKS, kinds, mean, percentiles, places, rate, shares
 from query_api.analytics_schema import GovernanceSummary, GovernanceTimeseries, Guardians
@@ -33,7 +33,6 @@ TYPES = ("passed", "corrected", "blocked", "error")
 NAMES = ("passed", "corrected", "blocked", "errors")  # as answers call the types
 VIOLATING = ("corrected", "blocked")
 TOP_VIOLATIONS = 5
-MOST_GUARDIANS = 1_000
 
 Metric = Literal["verdicts", "latency", "corrections", "violations"]
 
@@ -107,8 +106,7 @@ async def by_guardian(caller: Reader, services: ServicesDep, asked: AskedDep) ->
         return guardians(rows, asked.rows(con, caller.workspace, STREAM, TYPES, ("guardian", "label"), grain=HOUR))
 
     found = await read(services.pipeline, question, seconds=READ_SECONDS)
-    said = {**asked.window.wire(), "data": found[:MOST_GUARDIANS]}
-    return answer(said | ({"truncated": True} if len(found) > MOST_GUARDIANS else {}))
+    return answer(listed(found, asked.window))
 
 
 def mix(rows: pl.DataFrame, types: tuple[str, ...]) -> list[int]:

@@ -58,6 +58,11 @@ def within(micros: int) -> int:
     return min(max(micros, EARLIEST), LATEST)
 
 
+def rfc3339_of(time: datetime | None) -> str | None:
+    """Return a time as the API writes it."""
+    return None if time is None else rfc3339(as_micros(time))
+
+
 def as_micros(time: datetime) -> int:
     """Return a time, with its offset, in µs."""
     return (time - _EPOCH) // _MICRO
@@ -65,7 +70,12 @@ def as_micros(time: datetime) -> int:
 
 def as_time(micros: int | None) -> datetime | None:
     """Return an instant as a parameter of a statement."""
-    return None if micros is None else _EPOCH + timedelta(microseconds=within(micros))
+    return None if micros is None else instant(micros)
+
+
+def instant(micros: int) -> datetime:
+    """Return the nearest instant that a date can name."""
+    return _EPOCH + timedelta(microseconds=within(micros))
 
 
 def clean(given: str | None) -> str | None:

@@ -17,13 +17,12 @@ from query_api.analytics_window import From, To, window_of
 from query_api.configure import actor_of
 from query_api.integrations_wire import READ_SECONDS, decode_cursor, encode_cursor, rfc3339
 from query_api.mcp_tools import Reader
-from query_api.pages import Cursor, Limit
+from query_api.pages import PAGE, Cursor, Limit
 from query_api.reading import Row, read
 from query_api.services import ServicesDep
 
 router = APIRouter()
 
-PAGE = 25
 MOST = 50_000  # changes of a workspace that are looked at, the latest ones
 
 # The earlier ones, too: they say what a setting was before.
@@ -50,14 +49,11 @@ async def config_audit(
     after = decode_cursor(cursor, (int, str), "next_cursor") if cursor else None
     values = {"workspace": caller.workspace, "end": window.end}
 
-    def question(con: DuckDBPyConnection) -> list[Row]:
-        return con.execute(CHANGES, values).fetchall()
+    def question(con: DuckDBPyConnection) -> list[dict[str, Any]]:
+        changes = told(con.execute(CHANGES, values).fetchall()[::-1])
+        return [change for change in changes if change["at"] >= window.start][::-1]
 
-    found = [
-        change
-        for change in told(list(reversed(await read(services.pipeline, question, seconds=READ_SECONDS))))
-        if change["at"] >= window.start
-    ][::-1]
+    found = await read(services.pipeline, question, seconds=READ_SECONDS)
     if after is not None:
         places = [(change["at"], change["position"]) for change in found]
         found = found[places.index(after) + 1 :] if after in places else [one for one in found if one["at"] < after[0]]

@@ -4,7 +4,6 @@ Rollups follow the log by themselves, so this changes nothing. It is for who wan
 """
 
 from collections.abc import Mapping
-from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Body, Path, Response
@@ -12,12 +11,12 @@ from pydantic import BaseModel, ConfigDict, Field
 from starlette.concurrency import run_in_threadpool
 
 from connectors.control import Job
-from operators.events import DAY, MINUTE
+from operators.events import DAY, HOUR
 from query_api.analytics_answer import answer, answers
 from query_api.analytics_schema import Rollup, RollupQueued
-from query_api.analytics_window import Window, too_large
+from query_api.analytics_window import DATE_TIME, Window, too_large
 from query_api.envelope import ApiError, ErrorCode
-from query_api.integrations_wire import as_micros, invalid, parse_instant, rfc3339
+from query_api.integrations_wire import invalid, parse_instant, rfc3339_of
 from query_api.mcp_tools import Reader
 from query_api.services import Services, ServicesDep
 
@@ -26,18 +25,16 @@ router = APIRouter()
 KIND = "rollup"
 LONGEST_DAYS = 31
 
-_INSTANT = {"format": "date-time"}
-
 
 class RollupRequest(BaseModel):
-    """A span of time, RFC 3339; minutes of which it has a part count as a whole."""
+    """A span of time, RFC 3339; hours of which it has a part are made as a whole."""
 
     model_config = ConfigDict(
         json_schema_extra={"examples": [{"from": "2026-05-01T00:00:00Z", "to": "2026-05-01T23:59:59Z"}]}
     )
 
-    start: Annotated[str, Field(alias="from", min_length=1, json_schema_extra=_INSTANT)]
-    end: Annotated[str, Field(alias="to", min_length=1, json_schema_extra=_INSTANT)]
+    start: Annotated[str, Field(alias="from", min_length=1, json_schema_extra=DATE_TIME)]
+    end: Annotated[str, Field(alias="to", min_length=1, json_schema_extra=DATE_TIME)]
 
 
 @router.post(
@@ -68,7 +65,7 @@ async def handle(services: Services, job: Job) -> Mapping[str, Any]:
     """Do the job. Raises Unavailable."""
     start, end = (int(job.request[name]) for name in ("start", "end"))
     done = await run_in_threadpool(
-        services.pipeline.roll_up, job.workspace, start // MINUTE * MINUTE, -(-end // MINUTE) * MINUTE
+        services.pipeline.roll_up, job.workspace, start // HOUR * HOUR, -(-end // HOUR) * HOUR
     )
     return {
         "changed": done.changed > 0,
@@ -97,14 +94,10 @@ def _shown(job: Job) -> dict[str, Any]:
         "rollup_id": job.id,
         "status": job.status,
         **Window(int(job.request["start"]), int(job.request["end"])).wire(),
-        "requested_at": _time(job.created_at),
-        "started_at": _time(job.started_at),
-        "finished_at": _time(job.finished_at),
+        "requested_at": rfc3339_of(job.created_at),
+        "started_at": rfc3339_of(job.started_at),
+        "finished_at": rfc3339_of(job.finished_at),
         "changed": result.get("changed"),
         "compared": result.get("compared"),
         "error": job.error,
     }
-
-
-def _time(at: datetime | None) -> str | None:
-    return None if at is None else rfc3339(as_micros(at))

@@ -22,13 +22,12 @@ from query_api.analytics_window import From, To, Window, default_end, whole_of
 from query_api.envelope import ApiError, ErrorCode
 from query_api.integrations_wire import READ_SECONDS, clean, decode_cursor, encode_cursor, rfc3339
 from query_api.mcp_tools import STREAM, TYPES, Reader, each_tool, latencies, verdicts
-from query_api.pages import Cursor, Limit
+from query_api.pages import PAGE, Cursor, Limit
 from query_api.reading import read
 from query_api.services import ServicesDep
 
 router = APIRouter()
 
-PAGE = 25
 MOST_CALLS = 1_000
 
 _MINE = f"""
@@ -88,7 +87,7 @@ async def sessions(
 
 
 @router.get(
-    "/sessions/{sessionId}", summary="One session and its calls", response_model=None,
+    "/sessions/{sessionId:path}", summary="One session and its calls", response_model=None,
     responses=answers(SessionDetail, 404),
 )  # fmt: skip
 async def session(

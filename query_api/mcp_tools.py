@@ -8,7 +8,7 @@ from duckdb import DuckDBPyConnection
 from fastapi import APIRouter, Depends, Response
 
 from operators.rollup import added
-from query_api.analytics_answer import answer, answers
+from query_api.analytics_answer import answer, answers, listed
 from query_api.analytics_asked import AskedDep
 from query_api.analytics_numbers import RANKS, kinds, mean, percentiles, places, rate, shares
 from query_api.analytics_schema import Tools, ToolSummary
@@ -23,7 +23,6 @@ Reader = Annotated[Caller, Depends(caller_with("mcp:read"))]
 STREAM = "tool_call"
 TYPES = ("passed", "corrected", "blocked")
 TOP_TOOLS = 10
-MOST_TOOLS = 1_000
 
 
 @router.get(
@@ -60,8 +59,7 @@ async def tools(caller: Reader, services: ServicesDep, asked: AskedDep) -> Respo
         return each_tool(asked.rows(con, caller.workspace, STREAM, TYPES, ("source", "type"), values=True))
 
     found = await read(services.pipeline, question, seconds=READ_SECONDS)
-    said = {**asked.window.wire(), "data": found[:MOST_TOOLS]}
-    return answer(said | ({"truncated": True} if len(found) > MOST_TOOLS else {}))
+    return answer(listed(found, asked.window))
 
 
 def verdicts(counts: list[int]) -> dict[str, Any]:

@@ -7,17 +7,15 @@ from starlette.concurrency import run_in_threadpool
 
 from connectors.control import Anomaly
 from query_api.analytics_answer import answer, answers
+from query_api.analytics_window import DATE_TIME, whole_of
 from query_api.envelope import ApiError, ErrorCode
-from query_api.integrations_wire import as_time, clean, parse_instant, rfc3339
+from query_api.integrations_wire import clean, instant, rfc3339_of
 from query_api.nhi_asked import Reader
-from query_api.nhi_reading import micros
 from query_api.nhi_schema import Acknowledgement, AnomalyBody, AnomalyPage
-from query_api.pages import Cursor, Limit, listing, place
+from query_api.pages import PAGE, Cursor, Limit, listing, place
 from query_api.services import ServicesDep
 
 router = APIRouter()
-
-PAGE = 25
 
 
 @router.get("/nhi-anomalies", summary="Anomalies of identities", response_model=None, responses=answers(AnomalyPage))
@@ -27,12 +25,20 @@ async def anomalies(
     status: Annotated[Literal["open", "acknowledged", "all"], Query(description="Which ones.")] = "open",
     nhi_id: Annotated[str | None, Query(max_length=500, description="Only those of this identity.")] = None,
     type: Annotated[str | None, Query(max_length=500, description="Only those of this type.")] = None,
-    start: Annotated[str | None, Query(alias="from", description="RFC 3339: detected then or later.")] = None,
-    end: Annotated[str | None, Query(alias="to", description="RFC 3339: detected before.")] = None,
+    start: Annotated[
+        str | None, Query(alias="from", description="RFC 3339: detected then or later.", json_schema_extra=DATE_TIME)
+    ] = None,
+    end: Annotated[
+        str | None, Query(alias="to", description="RFC 3339: detected before.", json_schema_extra=DATE_TIME)
+    ] = None,
     limit: Limit = PAGE,
     cursor: Cursor = None,
 ) -> Response:
-    """The latest first; open ones by default. They are found by `POST /v1/analytics/nhi-risk/detect-anomalies`."""
+    """The latest first; open ones by default, however long ago.
+
+    They are found by `POST /v1/analytics/nhi-risk/detect-anomalies`.
+    """
+    window = whole_of(start, end)
     found, more = await run_in_threadpool(
         services.control.anomalies.page,
         caller.workspace,
@@ -41,8 +47,8 @@ async def anomalies(
         status=None if status == "all" else status,
         nhi=clean(nhi_id),
         type=clean(type),
-        start=as_time(parse_instant(start, "from")),
-        end=as_time(parse_instant(end, "to")),
+        start=instant(window.start) if start else None,
+        end=instant(window.end) if end else None,
     )
     last = (found[-1].detected_at, found[-1].id) if found else None
     return answer(listing([shown(one) for one in found], more, last).model_dump())
@@ -74,10 +80,10 @@ def shown(one: Anomaly) -> dict[str, Any]:
         "nhi_id": one.nhi_id,
         "type": one.type,
         "severity": one.severity,
-        "detected_at": rfc3339(micros(one.detected_at)),
+        "detected_at": rfc3339_of(one.detected_at),
         "evidence": one.evidence,
         "status": one.status,
     }
     if one.acknowledged_at is not None:
-        body |= {"note": one.note, "acknowledged_at": rfc3339(micros(one.acknowledged_at))}
+        body |= {"note": one.note, "acknowledged_at": rfc3339_of(one.acknowledged_at)}
     return body

@@ -11,7 +11,7 @@ from query_api.services import ServicesDep
 SCOPE = "nhi:read"
 # Acknowledging and starting a detection need no more than this, either: it is the surface's only scope for identities.
 Reader = Annotated[Caller, Depends(caller_with(SCOPE))]
-Nhi = Annotated[str, Path(description="The `source` of the identity's events.")]
+Nhi = Annotated[str, Path(description="The `source` of the identity's events; may have slashes.")]
 
 
 async def _window(services: ServicesDep, start: From = None, end: To = None) -> Window:

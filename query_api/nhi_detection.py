@@ -24,10 +24,9 @@ from operators.scores import LOOKBACK
 from query_api.analytics_answer import answer, answers
 from query_api.analytics_window import Window, grid_of, window_of
 from query_api.envelope import ApiError, ErrorCode
-from query_api.integrations_wire import rfc3339
+from query_api.integrations_wire import instant, rfc3339_of
 from query_api.nhi_asked import Reader
 from query_api.nhi_numbers import evidence
-from query_api.nhi_reading import instant, micros
 from query_api.nhi_schema import DetectionJob, DetectionRequest, QueuedJob
 from query_api.reading import read
 from query_api.rollups import Wanted, select
@@ -48,7 +47,7 @@ LOOKED_AT: tuple[tuple[Kind, str], ...] = (
 # denied attempts are noticed where there were none for weeks.
 LEVEL = 3e-3
 REST = 24  # hours after an anomaly in which the same kind is no news
-READ_SECONDS = 120.0
+DETECTION_SECONDS = 120.0  # nobody waits for the answer
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,8 +98,8 @@ async def poll(job_id: str, caller: Reader, services: ServicesDep) -> Response:
             "status": job.status,
             "result": job.result,
             "error": job.error,
-            "created_at": rfc3339(micros(job.created_at)),
-            "finished_at": None if job.finished_at is None else rfc3339(micros(job.finished_at)),
+            "created_at": rfc3339_of(job.created_at),
+            "finished_at": rfc3339_of(job.finished_at),
         }
     )
 
@@ -116,7 +115,7 @@ async def handle(services: Services, job: Job) -> dict[str, Any]:
         begin = span.begin - LOOKBACK  # the evidence of the first hours looks back, too
         return Past(select(con, Wanted(job.workspace, (STREAM,), begin, span.end, {}, BY, HOUR, values=True)))
 
-    past = await read(services.pipeline, question, seconds=READ_SECONDS)
+    past = await read(services.pipeline, question, seconds=DETECTION_SECONDS)
     found: list[Found] = []
     active = past.active(span.begin, span.end)
     for nhi in active:  # one by one, so that the job can be stopped in between

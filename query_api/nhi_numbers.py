@@ -4,10 +4,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from operators.scores import Risk
-from query_api.analytics_window import Window
 from query_api.nhi_reading import Profile
-
-MOST = 1_000  # identities of an answer
 
 
 def score(value: float) -> float:
@@ -34,9 +31,3 @@ def parts(risk: Risk) -> dict[str, float]:
     """Return what a risk score is made of, in a fixed order."""
     strengths = sorted((part.name, score(part.value)) for part in risk.components)
     return {"likelihood": score(risk.likelihood), "impact": score(risk.impact), **dict(strengths)}
-
-
-def listed(data: list[dict[str, Any]], window: Window | None = None) -> dict[str, Any]:
-    """Return the body of a list: its first MOST rows, `truncated` where there are more."""
-    body = {**(window.wire() if window else {}), "data": data[:MOST]}
-    return body | ({"truncated": True} if len(data) > MOST else {})

@@ -11,13 +11,13 @@ from operators.buckets import Grid
 from operators.histogram import Ints
 from operators.nhi import ALLOWED, ATTEMPT, BY, DENIED, SPEND, STREAM
 from operators.rollup import added
-from query_api.analytics_answer import answer, answers
+from query_api.analytics_answer import answer, answers, listed
 from query_api.analytics_asked import AskedDep
 from query_api.analytics_numbers import rate
 from query_api.analytics_window import BucketSize, grid_of, timestamps
 from query_api.integrations_wire import READ_SECONDS, rfc3339
 from query_api.nhi_asked import Reader
-from query_api.nhi_numbers import identity, listed, money, score
+from query_api.nhi_numbers import identity, money, score
 from query_api.nhi_posture import posture_of
 from query_api.nhi_reading import Profile, profiles
 from query_api.nhi_schema import Observability

@@ -8,12 +8,12 @@ from fastapi import APIRouter, Response
 from starlette.concurrency import run_in_threadpool
 
 from operators import scores
-from query_api.analytics_answer import answer, answers
+from query_api.analytics_answer import answer, answers, listed
 from query_api.analytics_asked import AskedDep
-from query_api.integrations_wire import READ_SECONDS
+from query_api.integrations_wire import READ_SECONDS, instant
 from query_api.nhi_asked import Reader
-from query_api.nhi_numbers import listed, score
-from query_api.nhi_reading import Profile, anomalies_of, instant, profiles
+from query_api.nhi_numbers import score
+from query_api.nhi_reading import Profile, anomalies_of, profiles
 from query_api.nhi_schema import Postures
 from query_api.reading import read
 from query_api.services import ServicesDep

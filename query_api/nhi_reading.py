@@ -5,7 +5,6 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 
 import polars as pl
 from duckdb import DuckDBPyConnection
@@ -19,13 +18,11 @@ from operators.scores import ANOMALY_REACH, Federation, Observed, Risk, Sighting
 from query_api.analytics_window import Window
 from query_api.envelope import ApiError, ErrorCode
 from query_api.fetch import fetch
+from query_api.integrations_wire import as_micros, instant
 from query_api.rollups import Wanted, select
 
 Where = Mapping[str, tuple[str | None, ...]]
 MOST_SIGHTINGS = 10_000  # the latest; what is beyond has lost what it said
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
-_MICRO = timedelta(microseconds=1)
 
 # An identity says once what it is, so this looks back as far as there are events; of these it reads few columns.
 _STATES = """
@@ -206,18 +203,8 @@ async def anomalies_of(
 
 def sightings(anomalies: Sequence[Anomaly], at: int) -> list[Sighting]:
     """Return those that count at an instant: detected in the ANOMALY_REACH before it."""
-    aged = ((one.severity, at - micros(one.detected_at)) for one in anomalies)
+    aged = ((one.severity, at - as_micros(one.detected_at)) for one in anomalies)
     return [Sighting(severity, age) for severity, age in aged if 0 < age <= ANOMALY_REACH]
-
-
-def micros(at: datetime) -> int:
-    """Return µs since 1970."""
-    return (at - _EPOCH) // _MICRO
-
-
-def instant(at: int) -> datetime:
-    """Return an instant in µs as the control database takes it."""
-    return _EPOCH + timedelta(microseconds=at)
 
 
 def _chosen(con: DuckDBPyConnection, workspace: str, window: Window, where: Where) -> set[str]:

@@ -9,12 +9,12 @@ from fastapi import APIRouter, Response
 from operators.buckets import SIZES
 from operators.events import DAY, HOUR, MINUTE
 from operators.nhi import BY, STREAM, Past, before
-from query_api.analytics_answer import answer, answers
+from query_api.analytics_answer import answer, answers, listed
 from query_api.analytics_asked import AskedDep
 from query_api.analytics_window import BucketSize, Window, grid_of, timestamps
 from query_api.integrations_wire import READ_SECONDS, rfc3339
 from query_api.nhi_asked import Nhi, Reader, WindowDep
-from query_api.nhi_numbers import evidence, identity, listed, parts, score
+from query_api.nhi_numbers import evidence, identity, parts, score
 from query_api.nhi_reading import anomalies_of, last_seen_of, past_of, profile, profiles, states_of
 from query_api.nhi_schema import Assessment, RiskHistory, Risks
 from query_api.reading import read
@@ -51,8 +51,50 @@ async def risk(caller: Reader, services: ServicesDep, asked: AskedDep) -> Respon
     return answer(listed(await read(services.pipeline, question, seconds=READ_SECONDS), window))
 
 
+# The source of an identity may have slashes (`spiffe://…`), so that its history has to be asked for first.
 @router.get(
-    "/nhi-risk-assessment/{id}",
+    "/nhi-risk-assessment/{id:path}/history",
+    summary="One identity's risk over time",
+    response_model=None,
+    responses=answers(RiskHistory, 404, 422),
+)
+async def history(
+    id: Nhi, caller: Reader, services: ServicesDep, window: WindowDep, bucket: BucketSize = "1h"
+) -> Response:
+    """A point a bucket: the risk at its end, of the 24 hours before, as `nhi-risk` says it of that window. `timestamp`
+    is when the bucket begins; one that is cut by `to` counts what there is before.
+    """
+    grid = grid_of(window, bucket)
+    anomalies = await anomalies_of(services.control, caller.workspace, window.start, window.end, id)
+
+    def question(con: DuckDBPyConnection) -> list[dict[str, Any]]:
+        last_seen_of(con, caller.workspace, id, window.end)
+        first, *ends = grid.edges.tolist()
+        size = SIZES[bucket]
+        # Windows of 24 hours that end between two hours also begin there.
+        grain = MINUTE if size % HOUR else HOUR
+        past = _past(con, caller.workspace, id, Window(ends[0] - TRAILING, window.end), grain)
+        states = states_of(con, caller.workspace, window.end, id, first, size)
+        series = []
+        for begin, end in zip(timestamps(grid), ends, strict=True):
+            span = Window(end - TRAILING, min(end, window.end))
+            found = profile(id, past, span, states, anomalies.get(id, ()), None).risk
+            series.append(
+                {
+                    "timestamp": begin,
+                    "risk_score": score(found.score),
+                    "risk_signals": found.signals,
+                    "components": parts(found),
+                }
+            )
+        return series
+
+    series = await read(services.pipeline, question, seconds=READ_SECONDS)
+    return answer({"nhi_id": id, "bucket": bucket, **window.wire(), "series": series})
+
+
+@router.get(
+    "/nhi-risk-assessment/{id:path}",
     summary="Why one identity is as risky as it is",
     response_model=None,
     responses=answers(Assessment, 404, 422),
@@ -91,47 +133,6 @@ async def assessment(id: Nhi, caller: Reader, services: ServicesDep, window: Win
         }
 
     return answer(await read(services.pipeline, question, seconds=READ_SECONDS))
-
-
-@router.get(
-    "/nhi-risk-assessment/{id}/history",
-    summary="One identity's risk over time",
-    response_model=None,
-    responses=answers(RiskHistory, 404, 422),
-)
-async def history(
-    id: Nhi, caller: Reader, services: ServicesDep, window: WindowDep, bucket: BucketSize = "1h"
-) -> Response:
-    """A point a bucket: the risk at its end, of the 24 hours before, as `nhi-risk` says it of that window. `timestamp`
-    is when the bucket begins; one that is cut by `to` counts what there is before.
-    """
-    grid = grid_of(window, bucket)
-    anomalies = await anomalies_of(services.control, caller.workspace, window.start, window.end, id)
-
-    def question(con: DuckDBPyConnection) -> list[dict[str, Any]]:
-        last_seen_of(con, caller.workspace, id, window.end)
-        first, *ends = grid.edges.tolist()
-        size = SIZES[bucket]
-        # Windows of 24 hours that end between two hours also begin there.
-        grain = MINUTE if size % HOUR else HOUR
-        past = _past(con, caller.workspace, id, Window(ends[0] - TRAILING, window.end), grain)
-        states = states_of(con, caller.workspace, window.end, id, first, size)
-        series = []
-        for begin, end in zip(timestamps(grid), ends, strict=True):
-            span = Window(end - TRAILING, min(end, window.end))
-            found = profile(id, past, span, states, anomalies.get(id, ()), None).risk
-            series.append(
-                {
-                    "timestamp": begin,
-                    "risk_score": score(found.score),
-                    "risk_signals": found.signals,
-                    "components": parts(found),
-                }
-            )
-        return series
-
-    series = await read(services.pipeline, question, seconds=READ_SECONDS)
-    return answer({"nhi_id": id, "bucket": bucket, **window.wire(), "series": series})
 
 
 def _past(con: DuckDBPyConnection, workspace: str, nhi: str, window: Window, grain: int) -> Past:

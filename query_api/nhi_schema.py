@@ -1,6 +1,7 @@
 """What the endpoints of non-human identities (NHIs) answer, for the OpenAPI document. Answers are made without these.
 
-Scores and their components have four decimals, amounts of money four significant digits; times are RFC 3339, UTC.
+Scores and their components have four decimals, sums of money six, other amounts four significant digits; times are
+RFC 3339, UTC.
 """
 
 from typing import Annotated, Any, Literal
@@ -8,7 +9,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from query_api.analytics_schema import DAY, Number, Span
-from query_api.analytics_window import Bucket
+from query_api.analytics_window import DATE_TIME, Bucket
 from query_api.wire import Mark
 
 Unit = Annotated[float, Field(ge=0, le=1)]
@@ -312,8 +313,8 @@ class DetectionRequest(BaseModel):
 
     model_config = _example(DAY)
 
-    from_: Annotated[str | None, Field(alias="from", json_schema_extra={"format": "date-time"})] = None
-    to: Annotated[str | None, Field(json_schema_extra={"format": "date-time"})] = None
+    from_: Annotated[str | None, Field(alias="from", json_schema_extra=DATE_TIME)] = None
+    to: Annotated[str | None, Field(json_schema_extra=DATE_TIME)] = None
 
 
 class QueuedJob(BaseModel):

@@ -4,17 +4,17 @@ A list that is ordered by (time, id) neither repeats nor misses anything while i
 """
 
 from collections.abc import Sequence
-from datetime import UTC, datetime, timedelta
+from datetime import datetime
 from typing import Annotated, TypeVar
 
 from fastapi import Query
 
 from connectors.control.ids import is_id
-from query_api.integrations_wire import as_time, decode_cursor, encode_cursor, invalid
+from query_api.integrations_wire import as_micros, as_time, decode_cursor, encode_cursor, invalid
 from query_api.wire import Listing, Mark
 
 T = TypeVar("T")
-MOST = 100
+PAGE, MOST = 25, 100  # entries of a page, by default and at most
 
 Limit = Annotated[int, Query(ge=1, le=MOST)]
 Cursor = Annotated[
@@ -23,8 +23,6 @@ Cursor = Annotated[
         max_length=2_000, description="`next_cursor` of the answer before, with the same filters: the page after it."
     ),
 ]
-
-_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 
 
 def place(cursor: str | None) -> tuple[datetime, str] | None:
@@ -40,5 +38,5 @@ def place(cursor: str | None) -> tuple[datetime, str] | None:
 
 def listing(data: Sequence[T], more: bool, last: tuple[datetime, str] | None) -> Listing[T]:
     """Return the page. last: the time and the id of its last one, where there is one."""
-    cursor = encode_cursor((last[0] - _EPOCH) // timedelta(microseconds=1), last[1]) if more and last else None
+    cursor = encode_cursor(as_micros(last[0]), last[1]) if more and last else None
     return Listing(data=list(data), page=Mark(next_cursor=cursor, has_more=more))

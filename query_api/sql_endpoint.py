@@ -9,6 +9,7 @@ from fastapi import APIRouter, Depends, Request, Response
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr
 from starlette.requests import ClientDisconnect
 
+from query_api.accept import preferred
 from query_api.caller import Caller, caller_with
 from query_api.envelope import ApiError, ErrorCode
 from query_api.openapi import responses
@@ -143,13 +144,9 @@ async def sql(
 
 
 def wanted(accept: str) -> Form:
-    """Return the form that comes first in an `Accept` header, JSON where it names none of ours."""
-    for part in accept.split(","):
-        kind = part.partition(";")[0].strip().lower()
-        for form, media in _MEDIA.items():
-            if kind == media:
-                return form
-    return "json"
+    """Return the form that an `Accept` header likes best, JSON where it names none of ours."""
+    liked = preferred(accept, tuple(_MEDIA.values()))
+    return next(form for form, media in _MEDIA.items() if media == liked)
 
 
 async def _while_there(request: Request, asking: Coroutine[Any, Any, Answer]) -> Answer:

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import orjson
 from sqlalchemy import and_, func, or_, select
@@ -14,7 +14,6 @@ from connectors.control.models import AnomalyRow
 from connectors.control.text import note, storable
 
 Status = Literal["open", "acknowledged"]
-STATUSES: tuple[Status, ...] = get_args(Status)
 _AT_ONCE = 500  # ids of one statement
 
 

@@ -8,7 +8,7 @@ times; who lost a claim cannot finish the job any more.
 from collections.abc import Callable, Collection, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
-from typing import Any, Literal, get_args
+from typing import Any, Literal
 
 import orjson
 from sqlalchemy import ColumnElement, and_, delete, func, or_, select, update
@@ -20,7 +20,6 @@ from connectors.control.ids import is_id, new_id
 from connectors.control.models import JobRow, WorkspaceRow
 
 Status = Literal["queued", "running", "succeeded", "failed"]
-STATUSES: tuple[Status, ...] = get_args(Status)
 ATTEMPTS = 3  # a job that brings down whoever runs it must not do so for ever
 KEPT = 1_000  # finished jobs of a workspace
 WAITING = 100  # jobs of a workspace that have no end yet

@@ -63,7 +63,9 @@ def test_the_summary_of_a_window(world: World, window: dict[str, str]) -> None:
     """Counts to the last verdict, whatever the window cuts."""
     mine = within(world.events, window, "verdict", TYPES)
     found = world.get(f"{BASE}/summary", **window)
-    assert found["from"], found["to"] == tuple(window.values())
+    assert [datetime.fromisoformat(found[name]) for name in window] == list(
+        map(datetime.fromisoformat, window.values())
+    )
     counts = counted(mine, TYPES)
     assert found["totals"] == {"requests": len(mine), **counts}
     for name, count in (("pass", "passed"), ("correction", "corrected"), ("block", "blocked")):
@@ -246,6 +248,8 @@ WRONG: list[dict[str, str]] = [
     {"from": DAY["to"], "to": DAY["to"]},
     {"from": "2126-01-01T00:00:00Z"},
     {"to": "2001-01-01T00:00:00Z"},  # before the default of `from`
+    {"from": "0001-01-01T00:00:00Z", "to": "0001-01-02T00:00:00Z"},
+    {"from": "9999-12-30T00:00:00Z", "to": "9999-12-31T23:59:59Z"},
     {"environment": "staging"},
 ]
 

@@ -263,6 +263,14 @@ def test_a_long_session_is_cut(world: World) -> None:
     assert found["calls"][0]["timestamp"] == DAY["from"]
 
 
+def test_a_session_may_be_a_path(world: World) -> None:
+    """As its producer calls it; escaped or not."""
+    team = world.service.team("Paths")
+    send(world.service, team, [Event(1, "tool_call", "t", "passed", "g", 1.0, session="chat/7", number=1)])
+    for name in ("chat/7", "chat%2F7"):
+        assert world.ask("GET", f"{BASE}/sessions/{name}", team).json()["session_id"] == "chat/7"
+
+
 @pytest.mark.parametrize("session", ["nobody", "%F0%9F%92%A5", "a%00b", "x" * 400])
 def test_an_unknown_session_is_404(world: World, session: str) -> None:
     """Whatever it is called."""
@@ -378,7 +386,7 @@ def test_a_rollup_from_the_question_to_the_answer(service: Service) -> None:
     service.pipeline.rolled_up = RolledUp(minutes=1_440, rows=70, changed=2, before=18_400, after=18_425)
     assert service.run_jobs() == 1
     midnight = 1_777_593_600_000_000
-    assert service.pipeline.rolled == [(team.id, midnight, midnight + 86_400_000_000)], "whole minutes"
+    assert service.pipeline.rolled == [(team.id, midnight, midnight + 86_400_000_000)], "whole hours"
     done = state()
     assert (done["status"], done["changed"], done["error"]) == ("succeeded", True, None)
     assert done["compared"] == {

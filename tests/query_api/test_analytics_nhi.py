@@ -23,8 +23,10 @@ from tests.query_api.nhi_days import (
     ROGUE,
     START,
     WEEK,
+    Event,
     World,
     score,
+    send,
     stamp,
     status,
     strengths,
@@ -227,6 +229,17 @@ def test_the_history_is_what_the_list_said_then(world: World, nhi: str, bucket: 
             "impact": its["impact"],
             **{part["name"]: part["value"] for part in sorted(its["components"], key=lambda part: str(part["name"]))},
         }
+
+
+def test_an_identity_may_be_a_path(world: World) -> None:
+    """As SPIFFE calls them; escaped or not."""
+    team, nhi = world.service.team("Paths"), "spiffe://acme.org/ns/ci"
+    send(world.service, team, [Event(5, nhi, "tool_attempt", "denied", number=1)])
+    for name in (nhi, nhi.replace("/", "%2F")):
+        found = world.ask("GET", f"{BASE}/nhi-risk-assessment/{name}", team, params=DAY)
+        assert (found.status_code, found.json()["nhi_id"]) == (200, nhi)
+        past = world.ask("GET", f"{BASE}/nhi-risk-assessment/{name}/history", team, params=DAY)
+        assert (past.json()["nhi_id"], len(past.json()["series"])) == (nhi, 24)
 
 
 def test_a_history_of_one_bucket(world: World) -> None:
@@ -470,6 +483,8 @@ READING = (
         ({"from": "yesterday"}, 400),
         ({"to": "2026-13-01"}, 400),
         ({"from": "2026-05-01T00:00:00Z", "to": "2026-04-30T00:00:00Z"}, 400),
+        ({"from": "0001-01-01T00:00:00Z", "to": "0001-01-02T00:00:00Z"}, 400),
+        ({"from": "9999-12-30T00:00:00Z", "to": "9999-12-31T23:59:59Z"}, 400),
         ({"from": "1999-05-01T00:00:00Z"}, 422),
     ],
 )
@@ -497,11 +512,13 @@ def test_buckets(world: World, path: str) -> None:
         ("GET", "nhi-anomalies", {"params": {"status": "closed"}}, 400),
         ("GET", "nhi-anomalies", {"params": {"limit": 0}}, 400),
         ("GET", "nhi-anomalies", {"params": {"from": "x"}}, 400),
+        ("GET", "nhi-anomalies", {"params": {"from": "2026-05-01T00:00:00Z", "to": "2026-05-01T00:00:00Z"}}, 400),
         ("GET", "nhi-anomalies", {"params": {"cursor": "x"}}, 400),
         ("POST", "nhi-anomalies/anom_nothing/ack", {"json": {"note": 5}}, 400),
         ("POST", "nhi-anomalies/anom_nothing/ack", {"json": {"note": "x" * 2_001}}, 400),
         ("POST", "nhi-risk/detect-anomalies", {"json": {"from": "x"}}, 400),
         ("POST", "nhi-risk/detect-anomalies", {"json": {"from": 5}}, 400),
+        ("POST", "nhi-risk/detect-anomalies", {"json": {"from": "0001-01-01", "to": "0001-01-02"}}, 400),
         ("POST", "nhi-risk/detect-anomalies", {"json": [1]}, 400),
         ("POST", "nhi-risk/detect-anomalies", {"json": {"from": "2020-01-01T00:00:00Z"}}, 422),
         ("DELETE", "nhi-risk", {}, 405),

@@ -245,9 +245,10 @@ def test_the_three_forms_say_the_same(world: SqlWorld) -> None:
 @pytest.mark.parametrize(
     ("accept", "form"),
     [("", "json"), ("*/*", "json"), ("text/csv", "csv"), (f"text/html, {ARROW};q=0.9", "arrow"),
-     ("application/json, text/csv", "json"), ("TEXT/CSV; charset=utf-8", "csv"), ("image/png", "json")],
+     ("application/json, text/csv", "json"), ("TEXT/CSV; charset=utf-8", "csv"), ("image/png", "json"),
+     ("application/json;q=0.1, text/csv", "csv"), (f"text/csv;q=0.5, {ARROW};q=0.6", "arrow")],
 )  # fmt: skip
-def test_the_form_is_the_first_that_is_known(accept: str, form: str) -> None:
+def test_the_form_is_the_one_that_is_liked_best(accept: str, form: str) -> None:
     """As clients say it."""
     assert wanted(accept) == form
 
