@@ -201,7 +201,7 @@ def make(data: Path, events: int) -> None:
         store.fold(None, least=1)
         sizes = {
             name: store.cursor().execute(f"SELECT count(*) FROM {name}").fetchall()[0][0]
-            for name in (rolled.MINUTES, rolled.HOURS, rolled.SOURCES)
+            for name in (rolled.MINUTES, *(level.name for level in rolled.LEVELS))
         }
     took = time.perf_counter() - began
     print(f"{blocks * BLOCK:,} events stored in {took:.0f} s, {took / blocks / BLOCK * 1e6:.2f} µs an event")

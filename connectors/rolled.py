@@ -1,7 +1,8 @@
 """Rollups in the store: minutes as `operators.rollup` makes them, and hours as sums of them, for those who ask less.
 
     flush ──► hot_rollups: minutes, each row at the position that the log had reached with it
-    fold ───► rollup_minutes ──► open_hours, open_sources ──(the hour is over)──► rollup_hours, rollup_sources
+    fold ───► rollup_minutes
+         └──► open_hours, open_days, … ──(the hour, or the day, is over)──► rollup_hours, rollup_days, …
 
 What a flush brings is rolled up and written in its transaction. So rollups are exactly once as events are: where a run
 goes on from a snapshot, hot rows beyond it go, and come again. `fold` adds up those that no snapshot can take back, and
@@ -14,6 +15,7 @@ A replay writes minutes into files instead (`connectors.rollup_files`), and no h
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 
 import duckdb
@@ -24,16 +26,33 @@ from connectors.pipeline import RolledUp
 from connectors.schema import BOOKKEEPING, column_list
 from connectors.sql import SCRATCH, literal, scratch
 from operators.adding import MOST
-from operators.events import HOUR, MINUTE
+from operators.events import DAY, HOUR, MINUTE
 from operators.histogram import SQL_VALUE
-from operators.rollup import DIMENSIONS, NO_SESSIONS, READS, ROLLUP, SOURCE, keyed, merged, rollup
+from operators.rollup import DIMENSIONS, NO_SESSIONS, READS, ROLLUP, keyed, merged, rollup
 
 KEYS, HOT = "rollup_keys", "hot_rollups"
-MINUTES, HOURS, SOURCES = LEVELS = ("rollup_minutes", "rollup_hours", "rollup_sources")
-# Of hours that go on, in pieces.
-OPEN = {HOURS: "open_hours", SOURCES: "open_sources"}
-# What each level keeps apart.
-_KEEPS = {HOURS: NO_SESSIONS, SOURCES: SOURCE}
+MINUTES = "rollup_minutes"
+
+
+@dataclass(frozen=True, slots=True)
+class Level:
+    """Sums of minutes. name: the table; pieces: that of the same of buckets that go on. size: of a bucket, µs. keeps:
+    the dimensions that are told apart."""
+
+    name: str
+    pieces: str
+    size: int
+    keeps: tuple[str, ...]
+
+
+# The fewer rows a question has to read, the sooner it is answered.
+LEVELS = (
+    Level("rollup_hours", "open_hours", HOUR, NO_SESSIONS),
+    Level("rollup_sources", "open_sources", HOUR, ("workspace", "stream", "source", "label")),
+    Level("rollup_types", "open_types", HOUR, ("workspace", "stream", "type", "environment", "tag")),
+    Level("rollup_days", "open_days", DAY, NO_SESSIONS),
+    Level("rollup_day_sources", "open_day_sources", DAY, ("workspace", "stream", "source", "type", "label")),
+)
 # Hot rows that are worth folding.
 FOLD = 20_000
 VIEWS = ("rollup_1m", "histogram_1m")
@@ -97,23 +116,23 @@ def fold(con: duckdb.DuckDBPyConnection, upto: Mapping[str, int] | None = None, 
     rows = con.sql(f"SELECT {COLUMNS} FROM {told(f'(FROM {HOT} WHERE {new})')}", params=values).pl()
     con.execute(f"DELETE FROM {HOT} WHERE {new}", values)
     _insert(con, MINUTES, merged(rows))
-    newest = int(rows["start"].to_physical().max()) // HOUR * HOUR
-    for name, pieces in OPEN.items():
-        hours = merged(rows, HOUR, _KEEPS[name])
-        over = con.sql(
-            f"SELECT {COLUMNS} FROM {told(pieces)} WHERE epoch_us(start) < $end", params={"end": newest}
-        ).pl()
-        con.execute(f"DELETE FROM {pieces} WHERE epoch_us(start) < $end", {"end": newest})
-        is_over = pl.col("start").to_physical() < newest
-        _insert(con, name, merged(pl.concat([over, hours.filter(is_over)])))
-        _insert(con, pieces, hours.filter(~is_over))
+    newest = int(rows["start"].to_physical().max())
+    for level in LEVELS:
+        end = newest // level.size * level.size
+        sums = merged(rows, level.size, level.keeps)
+        whole = f"FROM {level.pieces} WHERE epoch_us(start) < {end}"
+        over = con.sql(f"SELECT {COLUMNS} FROM {told(f'({whole})')}").pl()
+        con.execute(f"DELETE {whole}")
+        is_over = pl.col("start").to_physical() < end
+        _insert(con, level.name, merged(pl.concat([over, sums.filter(is_over)])))
+        _insert(con, level.pieces, sums.filter(~is_over))
     return True
 
 
 def replace(
     con: duckdb.DuckDBPyConnection, workspace: str, start: int, end: int, upto: Mapping[str, int] | None
 ) -> RolledUp:
-    """Make a workspace's rows of the whole hours [start, end), µs, once more of its events, in a transaction.
+    """Make a workspace's rows of an hour [start, end), µs, once more of its events, in a transaction.
 
     Rows that a snapshot may take back stay as they are, see `fold`.
     """
@@ -133,11 +152,19 @@ def replace(
     changed = _different(held, minutes)
     values = {name: span[name] for name in ("workspace", "start", "end")}
     con.execute(f"DELETE FROM {HOT} WHERE {hot}", span)
-    for name in (MINUTES, HOURS, SOURCES, *OPEN.values()):
-        con.execute(f"DELETE FROM {name} WHERE {mine}", values)
+    con.execute(f"DELETE FROM {MINUTES} WHERE {mine}", values)
     _insert(con, MINUTES, minutes)
-    for name, keeps in _KEEPS.items():
-        _insert(con, name, merged(minutes, HOUR, keeps))
+    finest = LEVELS[0]
+    for level in LEVELS:
+        sums = minutes
+        if level.size > HOUR:  # also of the other hours of the day
+            first = start // level.size * level.size
+            values |= {"start": first, "end": first + level.size}
+            tables = (f"(FROM {name} WHERE {mine})" for name in (finest.name, finest.pieces))
+            sums = con.sql(f"SELECT {COLUMNS} FROM {told(*tables)}", params=values).pl()
+        for name in (level.name, level.pieces):
+            con.execute(f"DELETE FROM {name} WHERE {mine}", values)
+        _insert(con, level.name, merged(sums, level.size, level.keeps))
     before, after = int(held["count"].sum()), int(minutes["count"].sum())
     return RolledUp((end - start) // MINUTE, max(held.height, minutes.height), changed, before, after)
 
@@ -178,7 +205,7 @@ def view(name: str, source: str) -> str:
 def days(con: duckdb.DuckDBPyConnection) -> dict[str, str]:
     """Return the days (UTC) of the store's rows, ascending, each with a text that is another one once they are."""
     columns = 'start, "count", errors, total'
-    rows = " UNION ALL ".join(f"SELECT {columns} FROM {name}" for name in (SOURCES, OPEN[SOURCES], HOT))
+    rows = " UNION ALL ".join(f"SELECT {columns} FROM {name}" for name in ("rollup_types", "open_types", HOT))
     sums = "sum(\"count\") || ' ' || sum(errors) || ' ' || sum(total)"
     again = f"coalesce((SELECT value FROM meta WHERE key = '{AGAIN}'), '0')"
     day = "strftime(start, '%Y-%m-%d')"

@@ -121,10 +121,17 @@ BOOKKEEPING: dict[str, Table] = {
     "hot_rollups": Table({"partition": pl.String(), "offset": pl.Int64(), **KEYED}),
     # What nothing takes back any more.
     "rollup_minutes": Table(KEYED, key=_ADDS_UP),
-    "rollup_hours": Table(KEYED, key=_ADDS_UP),  # no sessions
-    "rollup_sources": Table(KEYED, key=_ADDS_UP),  # hours of streams and sources, all else together
-    "open_hours": Table(KEYED, key=_ADDS_UP),  # the same of hours that go on, in pieces
+    # Sums of these, see `connectors.rolled.LEVELS`; those that are open are of hours and days that go on, in pieces.
+    "rollup_hours": Table(KEYED, key=_ADDS_UP),
+    "rollup_sources": Table(KEYED, key=_ADDS_UP),
+    "rollup_types": Table(KEYED, key=_ADDS_UP),
+    "rollup_days": Table(KEYED, key=_ADDS_UP),
+    "rollup_day_sources": Table(KEYED, key=_ADDS_UP),
+    "open_hours": Table(KEYED, key=_ADDS_UP),
     "open_sources": Table(KEYED, key=_ADDS_UP),
+    "open_types": Table(KEYED, key=_ADDS_UP),
+    "open_days": Table(KEYED, key=_ADDS_UP),
+    "open_day_sources": Table(KEYED, key=_ADDS_UP),
 }
 
 

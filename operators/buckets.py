@@ -13,6 +13,7 @@ import numpy as np
 
 from operators.events import DAY, HOUR, MINUTE, SECOND
 from operators.histogram import Floats, Ints
+from operators.rollup import WHOLE
 
 SIZES = {"1m": MINUTE, "5m": 5 * MINUTE, "15m": 15 * MINUTE, "1h": HOUR, "1d": DAY}
 # How long a window may be, in days: about ten thousand buckets, ten years of days.
@@ -41,8 +42,11 @@ class Grid:
 
     @property
     def grain(self) -> int:
-        """HOUR where every row of an hour lies in one bucket, else MINUTE."""
-        return MINUTE if (self.edges[1:-1] % HOUR).any() else HOUR
+        """The largest of WHOLE, DAY, HOUR and MINUTE of which each lies in one bucket."""
+        inner = self.edges[1:-1]
+        if not len(inner):
+            return WHOLE
+        return next(size for size in (DAY, HOUR, MINUTE) if not (inner % size).any())
 
     def of(self, starts: Ints) -> Ints:
         """The number of the bucket of each row, by when the row begins. Rows cut by the window begin before it."""

@@ -39,8 +39,7 @@ DIMENSIONS = (
     "tag",
     "session",  # the tenant of a `tool_call`
 )
-# What is kept where everything else is put together.
-SOURCE = ("workspace", "stream", "source")
+WHOLE = 1 << 62  # the size of a bucket that holds everything, and begins at 0
 NO_SESSIONS = tuple(name for name in DIMENSIONS if name != "session")
 # Sums are whole millionths, so that no grouping of additions changes a result; what is larger counts as this.
 MILLIONTHS = 1_000_000
@@ -89,7 +88,7 @@ def warm() -> None:
     rest = {name: pl.lit(None, pl.String).alias(name) for name in READS if name not in events.columns}
     rest |= {"stream": pl.lit("verdict").alias("stream"), "attributes": pl.lit('{"tag":"x"}').alias("attributes")}
     minutes = rollup(events.with_columns(rest.values()))
-    keyed(merged(minutes, HOUR, SOURCE))
+    keyed(merged(minutes, HOUR, NO_SESSIONS))
     rows = minutes.with_columns(values="value_count", sum=pl.lit(0.0))
     added(rows, np.zeros(len(rows), np.int64), 1, [0.5])
 
@@ -306,5 +305,7 @@ def added(rows: pl.DataFrame, group: Ints, size: int, ranks: Sequence[float] = (
         starts = np.concatenate([[0], rows["bins"].list.len().to_numpy().cumsum(dtype=np.int64)])
         bins, counts = (rows[name].explode(empty_as_null=False).to_numpy() for name in ("bins", "bin_counts"))
         found = quantiles(np.asarray(group, np.int64), starts, bins, counts.astype(np.int64, copy=False), size, ranks)
-    sums = np.bincount(group, rows["sum"].to_numpy(), size).astype(np.float64)
+    # As whole millionths again, so that the order of the rows does not show in the last digit.
+    millionths = np.rint(rows["sum"].to_numpy() * MILLIONTHS)
+    sums = np.bincount(group, millionths, size).astype(np.float64) / MILLIONTHS
     return Added(ints("count"), ints("errors"), ints("values"), sums, found)

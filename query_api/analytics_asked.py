@@ -8,9 +8,10 @@ import polars as pl
 from duckdb import DuckDBPyConnection
 from fastapi import Depends, Query
 
+from operators.rollup import WHOLE
 from query_api.analytics_window import From, To, Window, window_of
 from query_api.integrations_wire import clean
-from query_api.rollups import WHOLE, Wanted, select
+from query_api.rollups import Wanted, select
 from query_api.services import ServicesDep
 
 Environment = Literal["live", "test", "dev"]

@@ -1,7 +1,8 @@
 """How many, how long, how much: rows of the rollups for a question, exact to the microsecond at both ends.
 
-Whole hours come from rows of hours, where these tell enough apart; the minutes before and after from rows of minutes;
-the parts of a minute at both ends from the events themselves, as does what is shown and not yet written.
+Whole days come from rows of days, where these tell enough apart; the hours before and after from rows of hours, the
+minutes before and after these from rows of minutes; the parts of a minute at both ends from the events themselves, as
+does what is shown and not yet written.
 """
 
 from __future__ import annotations
@@ -12,15 +13,18 @@ from dataclasses import dataclass, field
 import polars as pl
 from duckdb import DuckDBPyConnection
 
-from connectors.rolled import HOT, HOURS, MINUTES, OPEN, SOURCES, told
-from operators.events import EVENTS, HOUR, MINUTE
-from operators.rollup import DIMENSIONS, MILLIONTHS, READS, SOURCE, merged, rollup
+from connectors.rolled import HOT, LEVELS, MINUTES, told
+from operators.events import DAY, EVENTS, HOUR, MINUTE
+from operators.rollup import DIMENSIONS, MILLIONTHS, READS, WHOLE, merged, rollup
 from query_api.fetch import fetch
 
-# Where the rows of each level are: what is hot is in minutes.
-_TABLES = {MINUTES: (MINUTES, HOT), HOURS: (HOURS, OPEN[HOURS], HOT), SOURCES: (SOURCES, OPEN[SOURCES], HOT)}
+_STARTS = {
+    MINUTE: "epoch_us(start)",
+    HOUR: "epoch_us(date_trunc('hour', start))",
+    DAY: "epoch_us(date_trunc('day', start))",
+    WHOLE: "0::BIGINT",
+}
 BY = tuple(name for name in DIMENSIONS if name != "workspace")
-WHOLE = 1 << 62  # a grain: everything in one bucket, which begins at 0
 Span = tuple[int, int]  # µs, the end exclusive
 _TOLD = ("count", "errors", "values", "sum", "bins", "bin_counts")
 _EVENTS = {name: EVENTS[name] for name in READS}
@@ -32,8 +36,8 @@ class Wanted:
     """What to look at. start, end: µs since 1970, UTC; `end` is exclusive. streams: of these, all where there are none.
 
     where: by dimension the values that count, None among them for events that have none. by: the dimensions to tell
-    apart. grain: µs, a divisor of all buckets that the rows are to be put into: MINUTE, HOUR (cheaper) or WHOLE
-    (cheapest). values: with histograms, for percentiles.
+    apart. grain: µs, a divisor of all buckets that the rows are to be put into: MINUTE, HOUR, DAY or WHOLE, each
+    cheaper than the one before. values: with histograms, for percentiles.
     """
 
     workspace: str
@@ -77,25 +81,33 @@ def _edges(wanted: Wanted) -> list[Span]:
     return [(start, end) for start, end in spans if start < end]
 
 
-def _pieces(wanted: Wanted) -> list[tuple[str, Span]]:
-    """Which rows tell of the whole minutes: tables and spans."""
-    whole = _whole(wanted)
-    if whole is None:
+def _pieces(wanted: Wanted) -> list[tuple[tuple[str, ...], Span]]:
+    """Which rows tell of the whole minutes: tables and spans. What is hot is in minutes."""
+    span = _whole(wanted)
+    if span is None:
         return []
-    start, end = whole
-    used = {*wanted.by, *wanted.where}
-    first, last = -(-start // HOUR) * HOUR, end // HOUR * HOUR
-    if wanted.grain < HOUR or "session" in used or first >= last:
-        return [(MINUTES, whole)]
-    by_hour = SOURCES if used <= set(SOURCE) else HOURS
-    pieces = [(MINUTES, (start, first)), (by_hour, (first, last)), (MINUTES, (last, end))]
-    return [(table, (start, end)) for table, (start, end) in pieces if start < end]
+    used = {_column(wanted, name) for name in (*wanted.by, *wanted.where)}
+    tables: tuple[str, ...] = (MINUTES, HOT)
+    pieces = []
+    for size in sorted({level.size for level in LEVELS}):
+        fitting = [level for level in LEVELS if level.size == size and used <= set(level.keeps)]
+        first, last = -(-span[0] // size) * size, span[1] // size * size
+        if size > wanted.grain or not fitting or first >= last:
+            break
+        narrowest = min(fitting, key=lambda level: len(level.keeps))
+        pieces += [(tables, (span[0], first)), (tables, (last, span[1]))]
+        tables, span = (narrowest.name, narrowest.pieces, HOT), (first, last)
+    return [(tables, span) for tables, span in (*pieces, (tables, span)) if span[0] < span[1]]
 
 
-def _stored(con: DuckDBPyConnection, wanted: Wanted, table: str, span: Span) -> pl.DataFrame:
+def _column(wanted: Wanted, name: str) -> str:
+    """Where a dimension is kept: the guardian of a verdict is its source, and more rows tell sources apart."""
+    return "source" if name == "guardian" and wanted.streams == ("verdict",) else name
+
+
+def _stored(con: DuckDBPyConnection, wanted: Wanted, tables: Sequence[str], span: Span) -> pl.DataFrame:
     condition, values = _conditions(wanted)
-    start = {MINUTE: "epoch_us(start)", WHOLE: "0::BIGINT"}.get(wanted.grain, "epoch_us(date_trunc('hour', start))")
-    by = "".join(f'"{name}", ' for name in wanted.by)
+    by = "".join(f'"{_column(wanted, name)}", ' for name in wanted.by)
     if wanted.values:
         sums, group = '"count", errors, value_count, total / 1e6, bins, bin_counts', ""
     else:
@@ -103,7 +115,7 @@ def _stored(con: DuckDBPyConnection, wanted: Wanted, table: str, span: Span) -> 
         group = f" GROUP BY {', '.join(str(n + 1) for n in range(len(wanted.by) + 1))}"
     rows = fetch(
         con,
-        f"SELECT {start}, {by}{sums} FROM {told(*_TABLES[table])} "
+        f"SELECT {_STARTS[wanted.grain]}, {by}{sums} FROM {told(*tables)} "
         "WHERE start >= make_timestamptz($first::BIGINT) AND start < make_timestamptz($last::BIGINT) "
         f"AND {condition}{group}",
         **values,
@@ -152,8 +164,9 @@ def _conditions(wanted: Wanted) -> tuple[str, dict[str, object]]:
         parts.append("list_contains($streams, stream)")
         found["streams"] = list(wanted.streams)
     for name, accepted in wanted.where.items():
-        some = f'list_contains($is_{name}, "{name}")'
-        parts.append(f'({some} OR "{name}" IS NULL)' if None in accepted else some)
+        column = f'"{_column(wanted, name)}"'
+        some = f"list_contains($is_{name}, {column})"
+        parts.append(f"({some} OR {column} IS NULL)" if None in accepted else some)
         found[f"is_{name}"] = [text for text in accepted if text is not None]
     return " AND ".join(parts), found
 

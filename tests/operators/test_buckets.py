@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from operators.buckets import AUTO, SIZES, enough, grid, previous, size_of
 from operators.events import DAY, HOUR, MINUTE
+from operators.rollup import WHOLE
 
 EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 # Whole and half hours, quarters, half an hour of summer time, midnights that do not exist, a day that was left out.
@@ -134,7 +135,9 @@ def test_hours_are_read_where_buckets_allow_it() -> None:
     def grain(zone: str, bucket: str) -> int:
         return grid(us("2026-01-01T10:17"), us("2026-01-09"), bucket, ZoneInfo(zone)).grain
 
-    assert grain("UTC", "1h") == grain("UTC", "none") == grain("Europe/Berlin", "1d") == HOUR
+    assert grain("UTC", "1h") == grain("Europe/Berlin", "1d") == HOUR
+    assert grain("UTC", "1d") == DAY
+    assert grain("UTC", "none") == WHOLE
     assert grain("UTC", "5m") == grain("Asia/Kolkata", "1h") == grain("Asia/Kathmandu", "1d") == MINUTE
 
 

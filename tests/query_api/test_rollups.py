@@ -20,9 +20,9 @@ from connectors.live_store import LiveStore, StoreClosedError
 from connectors.memtable import Changes
 from connectors.pipeline import RolledUp
 from connectors.store import Position
-from operators.events import HOUR, MINUTE
-from operators.rollup import DIMENSIONS, added
-from query_api.rollups import BY, WHOLE, Wanted, select
+from operators.events import DAY, HOUR, MINUTE
+from operators.rollup import DIMENSIONS, WHOLE, added
+from query_api.rollups import BY, Wanted, select
 from tests.connectors.changes import before_each_statement
 from tests.operators.test_rollup import START, dimensions, events, fails, frame
 
@@ -45,11 +45,12 @@ def changes(given: list[dict[str, Any]], first: int, last: int) -> Changes:
 @st.composite
 def questions(draw: st.DrawFn) -> Wanted:
     """Any window, aligned or not, any dimensions, any filter."""
-    grain = draw(st.sampled_from([MINUTE, HOUR, WHOLE]))
+    grain = draw(st.sampled_from([MINUTE, HOUR, DAY, WHOLE]))
     edge = st.one_of(
         st.integers(-10, 2 * HOUR + 10),
         st.integers(0, 120).map(lambda n: n * MINUTE),
         st.sampled_from([0, HOUR, 2 * HOUR]),
+        st.integers(-1, 5).map(lambda n: n * DAY),
     )
     start, end = sorted((draw(edge), draw(edge)))
     where = draw(
@@ -110,6 +111,8 @@ def check(store: LiveStore, given: list[dict[str, Any]], wanted: Wanted) -> None
 @given(events(), st.data())
 def test_any_question_is_answered_as_if_events_were_counted(given: list[dict[str, Any]], data: st.DataObject) -> None:
     """Whatever is in memory, written, folded, or came again after a crash."""
+    # On several days, so that some are over and some go on.
+    given = [{**row, "time": row["time"] + timedelta(days=(0, 1, 3)[n % 3])} for n, row in enumerate(given)]
     with opened() as store:
         shown, snapshots = 0, [0, 0]
         for _ in range(data.draw(st.integers(1, 8))):
@@ -129,7 +132,7 @@ def test_any_question_is_answered_as_if_events_were_counted(given: list[dict[str
                     snapshots = [min(shown, each) for each in snapshots]
                     store.repeat({"p": shown})
                 case "again":
-                    hour = data.draw(st.integers(0, 1)) * HOUR
+                    hour = data.draw(st.integers(0, 1)) * HOUR + data.draw(st.integers(0, 3)) * DAY
                     store.write()
                     done = store.roll_up_again("w1", FIRST + hour, FIRST + hour + HOUR, {"p": snapshots[0]})
                     assert not done.changed
