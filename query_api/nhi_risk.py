@@ -11,7 +11,7 @@ from operators.events import DAY, HOUR, MINUTE
 from operators.nhi import BY, STREAM, Past, before
 from query_api.analytics_answer import answer, answers, listed
 from query_api.analytics_asked import AskedDep
-from query_api.analytics_window import BucketSize, Window, grid_of, timestamps
+from query_api.analytics_window import BucketSize, Window, grid_of, timestamps, too_large
 from query_api.integrations_wire import READ_SECONDS, rfc3339
 from query_api.nhi_asked import Nhi, Reader, WindowDep
 from query_api.nhi_numbers import evidence, identity, parts, score
@@ -23,6 +23,7 @@ from query_api.services import ServicesDep
 
 router = APIRouter()
 
+MOST_POINTS = 2_500  # of a history; each is computed by itself, in a third of a millisecond
 TRAILING = DAY  # what a point of the history looks at: as long as the default window
 
 
@@ -65,6 +66,10 @@ async def history(
     is when the bucket begins; one that is cut by `to` counts what there is before.
     """
     grid = grid_of(window, bucket)
+    if grid.count > MOST_POINTS:
+        raise too_large(
+            f"The history would have {grid.count:,} points, and {MOST_POINTS:,} is the most: take larger buckets."
+        )
     anomalies = await anomalies_of(services.control, caller.workspace, window.start, window.end, id)
 
     def question(con: DuckDBPyConnection) -> list[dict[str, Any]]:

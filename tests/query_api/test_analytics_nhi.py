@@ -501,6 +501,12 @@ def test_buckets(world: World, path: str) -> None:
     _refused(world.ask("GET", f"{BASE}/{path}", params=month), 422)
 
 
+def test_a_history_has_no_more_points_than_can_be_computed_in_time(world: World) -> None:
+    """Each looks at the day before it, whatever the size of the buckets."""
+    days = {"from": "2026-04-01T00:00:00Z", "to": "2026-04-03T00:00:00Z", "bucket": "1m"}
+    _refused(world.ask("GET", f"{BASE}/nhi-risk-assessment/{CI}/history", params=days), 422)
+
+
 @pytest.mark.parametrize(
     ("method", "path", "request_", "expected"),
     [
