@@ -12,6 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from hashlib import blake2b
+from typing import Any
 
 import numpy as np
 import orjson
@@ -178,12 +179,11 @@ def _of_events(events: pl.DataFrame) -> _Rows:
 
 
 def _of_rows(rows: pl.DataFrame) -> _Rows:
-    bins, counts = (rows[name].explode(empty_as_null=False).to_numpy() for name in ("bins", "bin_counts"))
-    ends = rows["bins"].list.len().to_numpy().cumsum(dtype=np.int64)
+    (offsets, bins), (_, counts) = _flat(rows["bins"]), _flat(rows["bin_counts"])
     count, errors, total = (rows[name].to_numpy() for name in ("count", "errors", "total"))
     start = rows["start"].to_physical().to_numpy()
     dimensions = [coded(rows[name]) for name in DIMENSIONS]
-    return _Rows(start, dimensions, count, errors, total, np.concatenate([[0], ends]), bins, counts)
+    return _Rows(start, dimensions, count, errors, total, offsets, bins, counts)
 
 
 def _added(
@@ -282,6 +282,13 @@ def _lists(name: str, offsets: Ints, values: NDArray[np.integer]) -> pl.Series:
     return pl.Series(name, lists)
 
 
+def _flat(lists: pl.Series) -> tuple[Ints, NDArray[Any]]:
+    """Where each list begins and the last one ends, and what is in them all; without a copy."""
+    held = lists.to_arrow(compat_level=pl.CompatLevel.oldest())
+    offsets = held.offsets.to_numpy()
+    return offsets - offsets[0], held.values.to_numpy(zero_copy_only=False)[offsets[0] : offsets[-1]]
+
+
 @dataclass(frozen=True, slots=True)
 class Added:
     """Sums of groups of rows, an entry a group. quantiles: [group, rank], NaN where a group has no value."""
@@ -302,8 +309,7 @@ def added(rows: pl.DataFrame, group: Ints, size: int, ranks: Sequence[float] = (
 
     found = np.full((size, len(ranks)), np.nan)
     if ranks and rows.height:
-        starts = np.concatenate([[0], rows["bins"].list.len().to_numpy().cumsum(dtype=np.int64)])
-        bins, counts = (rows[name].explode(empty_as_null=False).to_numpy() for name in ("bins", "bin_counts"))
+        (starts, bins), (_, counts) = _flat(rows["bins"]), _flat(rows["bin_counts"])
         found = quantiles(np.asarray(group, np.int64), starts, bins, counts.astype(np.int64, copy=False), size, ranks)
     # As whole millionths again, so that the order of the rows does not show in the last digit.
     millionths = np.rint(rows["sum"].to_numpy() * MILLIONTHS)

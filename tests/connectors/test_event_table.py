@@ -83,7 +83,10 @@ def test_each_day_has_its_directory(store: Store, data: Path) -> None:
     """A flush around midnight, with a straggler of the day before."""
     events = pl.concat([batch(0, 1), batch(1, 10, day=1), batch(11, 10, day=2)])
     store.flush({"events": events}, {"p": Position(21, 0)})
-    assert sorted(p.parent.name for p in data.rglob("*.parquet")) == ["date=2025-03-27", "date=2025-03-28"]
+    assert sorted(p.parent.name for p in (data / "lake/events").rglob("*.parquet")) == [
+        "date=2025-03-27",
+        "date=2025-03-28",
+    ]
     assert store.hot_rows == 1
     store.roll()
     assert (data / "lake/events/date=2025-03-26/part-000003.parquet").exists()
@@ -289,7 +292,7 @@ def test_what_does_not_count_is_invisible_and_removed(left: str, store: Store, d
     """A half-written file, or one that a crash left: whole as it may look, it was never flushed."""
     flush(store, 0, 10)
     store.close()
-    [file] = data.rglob("part-000001.parquet")
+    [file] = (data / "lake/events").rglob("part-000001.parquet")
     shutil.copy(file, file.with_name(left))
     assert offsets(open_reader(data).connection) == list(range(10))
     Store.open(data / "store.duckdb").close()

@@ -19,7 +19,9 @@ from operators.frames import empty
 from operators.output import MEMBERS
 
 SCHEMAS = {
-    name: dict(table.columns) for name, table in {**TABLES, **BOOKKEEPING}.items() if not name.startswith("rollup_")
+    name: dict(table.columns)
+    for name, table in {**TABLES, **BOOKKEEPING}.items()
+    if not any(isinstance(kind, pl.List) for kind in table.columns.values())  # these are never sent
 } | {"members": MEMBERS}
 VALUES: dict[Any, list[Any]] = {
     pl.String(): ["", "text", "ünï\0\n🔔", "x" * 10_000],
