@@ -55,6 +55,7 @@ LEVELS = (
 )
 # Hot rows that are worth folding.
 FOLD = 20_000
+MOST_FOLDED = 200_000  # at once: whoever writes waits meanwhile, less than a second
 VIEWS = ("rollup_1m", "histogram_1m")
 AGAIN = "rolled_again"  # in `meta`: how often rows were replaced
 COLUMNS = ", ".join(f'"{name}"' for name in ROLLUP)
@@ -105,7 +106,7 @@ def with_more(minutes: str) -> str:
 
 
 def fold(con: duckdb.DuckDBPyConnection, upto: Mapping[str, int] | None = None, least: int = FOLD) -> bool:
-    """Add up hot rows, in a transaction, where there are so many; return whether there are.
+    """Add up hot rows, in a transaction, where there are so many; return whether there are. The oldest first.
 
     upto: by partition the offset before which nothing is taken back any more; None: nothing is.
     """
@@ -113,6 +114,10 @@ def fold(con: duckdb.DuckDBPyConnection, upto: Mapping[str, int] | None = None, 
     [(count,)] = con.execute(f"SELECT count(*) FROM {HOT} WHERE {new}", values).fetchall()
     if count < max(least, 1):
         return False
+    if count > MOST_FOLDED:
+        oldest = f'SELECT partition, "offset" FROM {HOT} WHERE {new} ORDER BY "offset" LIMIT {MOST_FOLDED}'
+        ends = con.execute(f'SELECT partition, max("offset") + 1 FROM ({oldest}) GROUP BY partition', values).fetchall()
+        new, values = _before(dict(ends))
     rows = con.sql(f"SELECT {COLUMNS} FROM {told(f'(FROM {HOT} WHERE {new})')}", params=values).pl()
     con.execute(f"DELETE FROM {HOT} WHERE {new}", values)
     _insert(con, MINUTES, merged(rows))
