@@ -59,6 +59,7 @@ MOST_FOLDED = 200_000  # at once: whoever writes waits meanwhile, less than a se
 VIEWS = ("rollup_1m", "histogram_1m")
 AGAIN = "rolled_again"  # in `meta`: how often rows were replaced
 COLUMNS = ", ".join(f'"{name}"' for name in ROLLUP)
+READ_COLUMNS = ", ".join(f'"{name}"' for name in READS)
 
 
 def write(con: duckdb.DuckDBPyConnection, events: pl.DataFrame) -> None:
@@ -144,8 +145,7 @@ def replace(
     new, reached = _before(upto)
     span = {"workspace": workspace, "start": start, "end": end, **reached}
     within = "{0} >= make_timestamptz($start::BIGINT) AND {0} < make_timestamptz($end::BIGINT)"
-    reads = ", ".join(f'"{name}"' for name in READS)
-    events = f"SELECT {reads} FROM events WHERE workspace = $workspace AND {within.format('time')} AND {new}"
+    events = f"SELECT {READ_COLUMNS} FROM events WHERE workspace = $workspace AND {within.format('time')} AND {new}"
     minutes = merged(rollup(con.sql(events, params=span).pl()))
     mine = f"key IN (SELECT key FROM {KEYS} WHERE workspace = $workspace) AND {within.format('start')}"
     hot = f"{mine} AND {new}"

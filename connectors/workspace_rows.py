@@ -17,9 +17,9 @@ import pyarrow as pa
 from connectors import rolled
 from connectors.event_catalogue import HOT
 from connectors.manifest import Manifest
-from connectors.schema import TABLES, Table, column_list, create_table, no_rows
+from connectors.schema import TABLES, column_list, create_table, no_rows
 from connectors.sql import SCRATCH, scratch
-from operators.rollup import READS, rollup
+from operators.rollup import rollup
 
 _ITS_INCIDENTS = "t.incident_id IN (SELECT i.id FROM incidents i WHERE i.workspace = $workspace)"
 _OWN = "t.workspace = $workspace"
@@ -85,8 +85,7 @@ def shares(con: duckdb.DuckDBPyConnection, workspace: str, names: Iterable[str])
             if name == "events":
                 sources, files = _events(con, there)
             elif name in rolled.VIEWS and _UNWRITTEN in there:
-                reads = column_list(Table({column: TABLES["events"].columns[column] for column in READS}))
-                own = f"SELECT {reads} FROM {_UNWRITTEN} t WHERE {_OWN}"
+                own = f"SELECT {rolled.READ_COLUMNS} FROM {_UNWRITTEN} t WHERE {_OWN}"
                 stack.enter_context(scratch(con, rollup(con.sql(own, params={"workspace": workspace}).pl())))
                 sources = [f"({rolled.view(name, rolled.with_more(SCRATCH))})"]
             every = " UNION ALL ".join(f"SELECT {columns} FROM {source}" for source in sources) or no_rows(TABLES[name])

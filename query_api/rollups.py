@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 import polars as pl
 from duckdb import DuckDBPyConnection
 
-from connectors.rolled import HOT, LEVELS, MINUTES, told
+from connectors.rolled import HOT, LEVELS, MINUTES, READ_COLUMNS, told
 from operators.events import DAY, EVENTS, HOUR, MINUTE
 from operators.rollup import DIMENSIONS, MILLIONTHS, READS, WHOLE, merged, rollup
 from query_api.fetch import fetch
@@ -28,7 +28,6 @@ BY = tuple(name for name in DIMENSIONS if name != "workspace")
 Span = tuple[int, int]  # µs, the end exclusive
 _TOLD = ("count", "errors", "values", "sum", "bins", "bin_counts")
 _EVENTS = {name: EVENTS[name] for name in READS}
-_READS = ", ".join(f'"{name}"' for name in READS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +133,7 @@ def _of_events(con: DuckDBPyConnection, wanted: Wanted, table: str, spans: Seque
     stream = " AND list_contains($streams, stream)" if streams else ""
     events = fetch(
         con,
-        f"SELECT {_READS} FROM {table} WHERE ({times}) AND workspace = $workspace{stream}",
+        f"SELECT {READ_COLUMNS} FROM {table} WHERE ({times}) AND workspace = $workspace{stream}",
         workspace=wanted.workspace,
         **streams,
     )
@@ -158,8 +157,7 @@ def _shaped(rows: pl.DataFrame, wanted: Wanted) -> pl.DataFrame:
 
 def _conditions(wanted: Wanted) -> tuple[str, dict[str, object]]:
     """What rows must be like, as SQL with its values."""
-    parts, values = ["workspace = $workspace"], {"workspace": wanted.workspace}
-    found: dict[str, object] = dict(values)
+    parts, found = ["workspace = $workspace"], dict[str, object](workspace=wanted.workspace)
     if wanted.streams:
         parts.append("list_contains($streams, stream)")
         found["streams"] = list(wanted.streams)

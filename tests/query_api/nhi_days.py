@@ -13,11 +13,10 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
-import httpx
-
 from flows.live import LivePipeline
 from query_api import reading
 from query_api.settings import ServiceSettings
+from tests.query_api import analytics_day
 from tests.query_api.service import Service, Team
 
 START = datetime(2026, 4, 30, tzinfo=UTC)
@@ -211,24 +210,8 @@ def status(seen: Tally) -> float:
 # ------------------------------------------------------------ the service
 
 
-@dataclass(frozen=True)
-class World:
+class World(analytics_day.World):
     """The service, whose identities they are, and another workspace with one of the same name."""
-
-    service: Service
-    mine: Team
-    others: Team
-    events: list[Event]
-
-    def get(self, path: str, **parameters: Any) -> Any:
-        """Ask as mine; what succeeded."""
-        found = self.ask("GET", path, params=parameters)
-        assert found.status_code == 200, found.text
-        return found.json()
-
-    def ask(self, method: str, path: str, team: Team | None = None, **request: Any) -> httpx.Response:
-        """Ask as somebody."""
-        return self.service.ask(method, path, headers=(team or self.mine).by_key, **request)
 
     def detect(self, team: Team | None = None, **body: Any) -> dict[str, Any]:
         """Look for anomalies, and wait."""
